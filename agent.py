@@ -1,0 +1,41 @@
+"""The front door: a LiveKit worker that guards rooms. Run it with `python agent.py dev`, deploy it with `start`."""
+
+import os
+import sys
+
+from livekit.agents import JobContext, cli
+
+from bouncer.adapter import CallBudget, LiveKitRoom, agent_server
+from bouncer.config import Layer
+from bouncer.observers.logs import Logs
+from bouncer.observers.messages import RoomMessages
+from bouncer.patrol import Patrol
+from bouncer.settings import SettingsError, from_environment
+from bouncer.tracker import Tracker
+from policies import BUILTIN
+
+try:
+    settings = from_environment(os.environ, BUILTIN)
+except SettingsError as error:
+    sys.exit(str(error))
+server = agent_server(settings)
+budget = CallBudget(settings.api_per_minute)
+
+
+@server.rtc_session(agent_name=settings.agent_name)
+async def bouncer(ctx: JobContext) -> None:
+    """Guard one room until it closes."""
+    room = LiveKitRoom(ctx, budget)
+    messages = RoomMessages(room)
+    patrol = Patrol(
+        tracker=Tracker(settings.agent_name),
+        api=room,
+        registry=BUILTIN,
+        layers=(*settings.layers, Layer("dispatch metadata", ctx.job.metadata)),
+        observers=(Logs(ctx.job.room.name), messages),
+    )
+    await room.guard(patrol, messages.run)
+
+
+if __name__ == "__main__":
+    cli.run_app(server)

@@ -1,0 +1,364 @@
+"""LiveKit as the rest of the engine sees it: events and lists in our records, calls with our errors.
+
+The only module that imports livekit, and the place where the clocks meet: LiveKit dates by the server's wall clock,
+we by the event loop's. What is here was measured on livekit-server 1.13.5 with livekit-agents 1.8.9; the reasons
+stand beside the lines that need one.
+"""
+
+import asyncio
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+import aiohttp
+from livekit import api, rtc
+from livekit.agents import AgentServer, AutoSubscribe, JobContext, JobExecutorType, WorkerPermissions
+from livekit.agents.utils import http_context
+from livekit.protocol import agent, models
+from livekit.rtc._ffi_client import FfiClient
+
+from bouncer.api import ApiError, Trouble
+from bouncer.events import (
+    Attributes,
+    Connected,
+    Disconnected,
+    Info,
+    Job,
+    Joined,
+    Left,
+    Signal,
+    Transcribed,
+)
+from bouncer.patrol import Patrol
+from bouncer.room import Instant, Kind
+from bouncer.settings import Settings
+
+logger = logging.getLogger("bouncer")
+
+T = TypeVar("T")
+
+TOPIC = "bouncer"
+GUARDING = "bouncer.guarding"
+"""The attribute by which a bouncer says that it guards the room."""
+FULL_LOAD = 0.7
+"""The load from which on the server gives a worker no more jobs (its own constant)."""
+CALL_WITHIN = 3.0
+"""Seconds for one call to the server API; on loopback it takes 0.5 to 5 ms. The client's own limit is 300 s."""
+CONNECT_WITHIN = 30.0
+"""Seconds for connecting to the room. One that hangs is listed ACTIVE all the same, so it must not go on unnoticed."""
+MAX_READERS = 32
+"""Text streams read at the same time in one room; of further ones only the opening counts."""
+TEXT_TOPICS = ("lk.transcription", "lk.chat")
+
+_KINDS: Mapping[int, Kind] = {
+    rtc.ParticipantKind.PARTICIPANT_KIND_STANDARD: Kind.STANDARD,
+    rtc.ParticipantKind.PARTICIPANT_KIND_INGRESS: Kind.INGRESS,
+    rtc.ParticipantKind.PARTICIPANT_KIND_EGRESS: Kind.EGRESS,
+    rtc.ParticipantKind.PARTICIPANT_KIND_SIP: Kind.SIP,
+    rtc.ParticipantKind.PARTICIPANT_KIND_AGENT: Kind.AGENT,
+    rtc.ParticipantKind.PARTICIPANT_KIND_CONNECTOR: Kind.CONNECTOR,
+    rtc.ParticipantKind.PARTICIPANT_KIND_BRIDGE: Kind.BRIDGE,
+}
+_LISTED_KINDS: Mapping[int, Kind] = {
+    models.ParticipantInfo.STANDARD: Kind.STANDARD,
+    models.ParticipantInfo.INGRESS: Kind.INGRESS,
+    models.ParticipantInfo.EGRESS: Kind.EGRESS,
+    models.ParticipantInfo.SIP: Kind.SIP,
+    models.ParticipantInfo.AGENT: Kind.AGENT,
+    models.ParticipantInfo.CONNECTOR: Kind.CONNECTOR,
+    models.ParticipantInfo.BRIDGE: Kind.BRIDGE,
+}
+"""The numbers of CONNECTOR and BRIDGE differ between the two APIs. An unknown kind counts as STANDARD: a person."""
+
+
+def agent_server(settings: Settings) -> AgentServer:
+    """A worker that joins hidden, and takes rooms by how many it guards rather than by the machine's CPU."""
+    # A bouncer has no use for the framework's speech models, and they take 220 MB for 20 rooms.
+    os.environ.setdefault("LIVEKIT_AGENTS_PRELOAD_LOCAL_INFERENCE", "0")
+    # FfiClient makes its singleton without a lock: two jobs that start together would make two, and hang.
+    _ = FfiClient.instance
+
+    def load(server: AgentServer) -> float:
+        return FULL_LOAD * len(server.active_jobs) / settings.max_rooms
+
+    port: dict[str, Any] = {} if settings.port is None else {"port": settings.port}
+    server = AgentServer(
+        job_executor_type=JobExecutorType.THREAD,
+        # The worker itself never declines: what it declined would stay unguarded for ever. The server looks at the
+        # load, and gives a full worker nothing.
+        load_threshold=float("inf"),
+        permissions=WorkerPermissions(can_publish=False, can_publish_data=False, hidden=True),
+        **port,
+    )
+    server.load_fnc = load
+    return server
+
+
+class CallBudget:
+    """How many API calls this worker makes a minute: removals always go, lists only within what is left."""
+
+    def __init__(self, per_minute: int) -> None:
+        """Make one for all rooms of the worker; the rooms run in threads of their own."""
+        self._per_minute = per_minute
+        self._made: deque[Instant] = deque()
+        self._lock = threading.Lock()
+
+    def take(self, now: Instant, *, urgent: bool) -> bool:
+        """Count a call that is about to be made; False if it has to wait."""
+        with self._lock:
+            while self._made and self._made[0] + 60.0 <= now:
+                self._made.popleft()
+            if not urgent and len(self._made) >= self._per_minute:
+                return False
+            self._made.append(now)
+            return True
+
+
+class LiveKitRoom:
+    """One room on LiveKit: connects a patrol to its events, and is the patrol's `RoomApi`."""
+
+    def __init__(self, ctx: JobContext, budget: CallBudget) -> None:
+        """Make it for a job, from within the job's entrypoint."""
+        self._ctx = ctx
+        self._room = ctx.room
+        self._name = ctx.job.room.name
+        self._budget = budget
+        self._loop = asyncio.get_running_loop()
+        # Not ctx.api: an ambient LIVEKIT_TOKEN would replace the key there. The session is the job's own, on the TLS
+        # context that the worker built once; building one for each room would stall its loop for 100 to 280 ms.
+        self._api = api.LiveKitAPI(
+            os.environ["LIVEKIT_URL"],
+            os.environ["LIVEKIT_API_KEY"],
+            os.environ["LIVEKIT_API_SECRET"],
+            session=http_context.http_session(),
+        )
+        self._server_epoch: float | None = None
+        """What to add to the server's seconds to get an Instant."""
+        self._readers: set[asyncio.Task[None]] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def guard(self, patrol: Patrol, *background: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Connect, and have the patrol guard the room until the job ends. Returns once it does.
+
+        Raises: TimeoutError if the connection can't be made; the framework's errors if it is refused.
+        """
+        self._listen(patrol)
+        async with asyncio.timeout(CONNECT_WITHIN):
+            await self._ctx.connect(auto_subscribe=AutoSubscribe.SUBSCRIBE_NONE)
+        self._connected(patrol)
+        patrol.configure(self._room.metadata or "")
+        self._tasks = [self._loop.create_task(run()) for run in (patrol.run, *background)]
+
+        async def close() -> None:
+            patrol.close()
+            for task in (*self._tasks, *self._readers):
+                task.cancel()
+            await asyncio.gather(*self._tasks, *self._readers, return_exceptions=True)
+
+        self._ctx.add_shutdown_callback(close)
+        await self._room.local_participant.set_attributes({GUARDING: "true"})
+        logger.info("guarding", extra={"lk.pii.room_name": self._name})
+
+    def _connected(self, patrol: Patrol) -> None:
+        """Start watching, for the first time or anew.
+
+        A signal-only reconnect leaves seconds unwatched too (3 s were seen), and can't be told from a full one by our
+        sid: after a full reconnect the SDK goes on showing the old one (seen with livekit 1.1.21).
+        """
+        now = self._loop.time()
+        me = self._room.local_participant
+        if self._server_epoch is None:
+            # Read after the handshake, so that what the server dates comes out late rather than early by its length:
+            # no grace is ever cut short by it. Only once: the SDK goes on showing our first joined_at as well.
+            self._server_epoch = now - _joined_ms(me) / 1000
+        others = tuple(self._info(p) for p in self._room.remote_participants.values())
+        patrol.tell(Connected(now, self._info(me), others))
+
+    def _listen(self, patrol: Patrol) -> None:
+        """Turn the room's events into ours. Handlers only tell the patrol, which only sets a flag."""
+        room, now, tell = self._room, self._loop.time, patrol.tell
+
+        def joined(participant: rtc.RemoteParticipant) -> None:
+            tell(Joined(now(), self._info(participant)))
+
+        def left(participant: rtc.RemoteParticipant) -> None:
+            tell(Left(now(), participant.sid))
+
+        def attributes_changed(_: dict[str, str], participant: rtc.Participant) -> None:
+            tell(Attributes(now(), participant.sid, participant.attributes))
+
+        def published(publication: rtc.RemoteTrackPublication, participant: rtc.RemoteParticipant) -> None:
+            tell(Signal(now(), participant.sid, audio=_is_audio(publication)))
+
+        def unpublished(_: rtc.RemoteTrackPublication, participant: rtc.RemoteParticipant) -> None:
+            tell(Signal(now(), participant.sid, active=False))
+
+        def unmuted(participant: rtc.Participant, publication: rtc.TrackPublication) -> None:
+            tell(Signal(now(), participant.sid, audio=_is_audio(publication)))
+
+        def muted(participant: rtc.Participant, _: rtc.TrackPublication) -> None:
+            tell(Signal(now(), participant.sid, active=False))
+
+        def data(packet: rtc.DataPacket) -> None:
+            if packet.participant:
+                tell(Signal(now(), packet.participant.sid))
+
+        def transcribed(_: object, participant: rtc.Participant | None, __: object) -> None:
+            if participant:
+                tell(Transcribed(now(), participant.identity))
+
+        room.on("participant_connected", joined)
+        room.on("participant_active", joined)
+        room.on("participant_disconnected", left)
+        room.on("participant_attributes_changed", attributes_changed)
+        room.on("track_published", published)
+        room.on("track_unpublished", unpublished)
+        room.on("track_muted", muted)
+        room.on("track_unmuted", unmuted)
+        room.on("data_received", data)
+        room.on("transcription_received", transcribed)
+        room.on("room_metadata_changed", lambda _, metadata: patrol.configure(metadata))
+        room.on("reconnecting", lambda: tell(Disconnected(now())))
+        room.on("reconnected", lambda: self._connected(patrol))
+        room.on("disconnected", lambda *_: patrol.close())
+        for topic in TEXT_TOPICS:
+            room.register_text_stream_handler(topic, lambda reader, identity: self._read(reader, identity, patrol))
+
+    def _read(self, reader: rtc.TextStreamReader, identity: str, patrol: Patrol) -> None:
+        """Note each piece of a text stream. What it says is not looked at."""
+
+        def note() -> None:
+            patrol.tell(Transcribed(self._loop.time(), identity))
+
+        async def read() -> None:
+            try:
+                async for _ in reader:
+                    note()
+            except rtc.StreamError:
+                pass
+            finally:
+                reader.close()
+
+        note()
+        if len(self._readers) >= MAX_READERS:
+            reader.close()
+            return
+        task = self._loop.create_task(read())
+        self._readers.add(task)
+        task.add_done_callback(self._readers.discard)
+
+    def _info(self, participant: rtc.Participant) -> Info:
+        joined_ms = _joined_ms(participant)
+        return Info(
+            sid=participant.sid,
+            identity=participant.identity,
+            kind=_KINDS.get(participant.kind, Kind.STANDARD),
+            simulated=rtc.ParticipantKindDetail.PARTICIPANT_KIND_DETAIL_SIMULATION in participant.kind_details,
+            active=participant.state == rtc.ParticipantState.PARTICIPANT_STATE_ACTIVE,
+            joined_at=self._instant(joined_ms),
+            joined_ms=joined_ms,
+            attributes=participant.attributes,
+            audio=any(_is_audio(publication) for publication in participant.track_publications.values()),
+        )
+
+    def _instant(self, server_ms: int) -> Instant:
+        """The server's milliseconds as an Instant; right only once we are connected."""
+        return (self._server_epoch or 0.0) + server_ms / 1000
+
+    def _listed(self, participant: models.ParticipantInfo) -> Info:
+        joined_ms = participant.joined_at_ms or participant.joined_at * 1000
+        return Info(
+            sid=participant.sid,
+            identity=participant.identity,
+            kind=_LISTED_KINDS.get(participant.kind, Kind.STANDARD),
+            simulated=models.ParticipantInfo.SIMULATION in participant.kind_details,
+            active=participant.state == models.ParticipantInfo.ACTIVE,
+            joined_at=self._instant(joined_ms),
+            joined_ms=joined_ms,
+            attributes=dict(participant.attributes),
+            audio=any(track.type == models.TrackType.AUDIO for track in participant.tracks),
+            agent_grant=participant.permission.agent,
+            hidden=participant.permission.hidden,
+        )
+
+    async def list_participants(self, *, urgent: bool = False) -> tuple[Info, ...]:
+        """Everybody in the room, hidden ones and ourselves included."""
+        request = api.ListParticipantsRequest(room=self._name)
+        answer = await self._call(self._api.room.list_participants(request), urgent=urgent)
+        if answer is None:
+            raise ApiError(Trouble.UNAVAILABLE, "the server does not know the room")
+        return tuple(map(self._listed, answer.participants))
+
+    async def list_jobs(self, *, urgent: bool = False) -> tuple[Job, ...]:
+        """The jobs of all the room's dispatches."""
+        dispatches = await self._call(self._api.agent_dispatch.list_dispatch(self._name), urgent=urgent)
+        return tuple(_job(dispatch, job) for dispatch in dispatches or () for job in dispatch.state.jobs)
+
+    async def get_participant(self, identity: str) -> Info | None:
+        """The participant that has this identity now; None if there is none."""
+        request = api.RoomParticipantIdentity(room=self._name, identity=identity)
+        answer = await self._call(self._api.room.get_participant(request))
+        return None if answer is None else self._listed(answer)
+
+    async def remove_participant(self, identity: str) -> bool:
+        """Remove whoever has this identity; False if there was nobody."""
+        request = api.RoomParticipantIdentity(room=self._name, identity=identity)
+        return await self._call(self._api.room.remove_participant(request)) is not None
+
+    async def send_data(self, payload: bytes) -> None:
+        """Send a reliable data packet on our topic to everybody in the room."""
+        request = api.SendDataRequest(
+            room=self._name, data=payload, kind=models.DataPacket.Kind.RELIABLE, topic=TOPIC, nonce=os.urandom(16)
+        )
+        await self._call(self._api.room.send_data(request))
+
+    async def _call(self, call: Awaitable[T], *, urgent: bool = True) -> T | None:
+        """Await an API call; None if the server says «not found».
+
+        Raises: ApiError for every other failure.
+        """
+        if not self._budget.take(self._loop.time(), urgent=urgent):
+            raise ApiError(Trouble.THROTTLED, "this worker has made its API calls of this minute")
+        try:
+            async with asyncio.timeout(CALL_WITHIN):
+                return await call
+        except api.TwirpError as error:
+            if error.code == api.TwirpErrorCode.NOT_FOUND:
+                return None
+            raise _api_error(error) from None
+        except (TimeoutError, aiohttp.ClientError) as error:
+            raise ApiError(Trouble.UNAVAILABLE, f"{type(error).__name__}: {error}") from None
+
+
+def _api_error(error: api.TwirpError) -> ApiError:
+    if error.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        return ApiError(
+            Trouble.DENIED,
+            f"LiveKit denies it ({error.code}: {error.message}); LIVEKIT_API_KEY and LIVEKIT_API_SECRET must be a "
+            "valid key of this server, since removing participants needs a token with roomAdmin for the room",
+        )
+    if error.status == HTTPStatus.TOO_MANY_REQUESTS or error.code == api.TwirpErrorCode.RESOURCE_EXHAUSTED:
+        return ApiError(Trouble.THROTTLED, error.message)
+    return ApiError(Trouble.UNAVAILABLE, f"{error.code}: {error.message}")
+
+
+def _job(dispatch: api.AgentDispatch, job: agent.Job) -> Job:
+    return Job(
+        dispatch=dispatch.id,
+        job=job.id,
+        agent_name=dispatch.agent_name,
+        identity=job.state.participant_identity or f"agent-{job.id}",
+        publisher=job.participant.identity if job.type == agent.JobType.JT_PUBLISHER else "",
+    )
+
+
+def _joined_ms(participant: rtc.Participant) -> int:
+    return round(participant.joined_at.timestamp() * 1000) if participant.joined_at else 0
+
+
+def _is_audio(publication: rtc.TrackPublication) -> bool:
+    return publication.kind == rtc.TrackKind.KIND_AUDIO

@@ -1,0 +1,44 @@
+"""What we need of LiveKit's server API for one room, and the ways in which it fails."""
+
+from enum import StrEnum
+from typing import Protocol
+
+from bouncer.events import Info, Job
+
+
+class Trouble(StrEnum):
+    """Why a call failed. «Not found» is no trouble: it is an answer."""
+
+    DENIED = "denied"
+    """The credentials don't carry what the call needs (401, 403)."""
+    THROTTLED = "throttled"
+    """Too many calls (429, or our own budget of calls)."""
+    UNAVAILABLE = "unavailable"
+    """No answer in time, no connection, or the server's own error."""
+
+
+class ApiError(Exception):
+    """A call to LiveKit's server API that failed."""
+
+    def __init__(self, trouble: Trouble, message: str) -> None:
+        super().__init__(message)
+        self.trouble = trouble
+
+
+class RoomApi(Protocol):
+    """The server API, as far as one room goes. Every call answers within a few seconds or raises ApiError."""
+
+    async def list_participants(self, *, urgent: bool = False) -> tuple[Info, ...]:
+        """Everybody in the room, hidden ones and ourselves included. Only what is urgent may overdraw our budget."""
+
+    async def list_jobs(self, *, urgent: bool = False) -> tuple[Job, ...]:
+        """The jobs of all the room's dispatches. Only what is urgent may overdraw our budget."""
+
+    async def get_participant(self, identity: str) -> Info | None:
+        """The participant that has this identity now; None if there is none."""
+
+    async def remove_participant(self, identity: str) -> bool:
+        """Remove whoever has this identity; False if there was nobody."""
+
+    async def send_data(self, payload: bytes) -> None:
+        """Send a reliable data packet on our topic to everybody in the room."""

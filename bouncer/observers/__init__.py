@@ -1,0 +1,89 @@
+"""What the bouncer has to say, as frozen records; one file per backend says it somewhere."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from bouncer.config import Config, ConfigError
+from bouncer.decide import Decision, Fault, Finding, Hold
+from bouncer.eviction import Outcome
+from bouncer.room import Instant, Room
+
+
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """A configuration is in force from now on."""
+
+    config: Config
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A configuration was refused; `kept` stays in force, and without one nobody is evicted."""
+
+    error: ConfigError
+    kept: Config | None
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """The room was looked at. Comes with every evaluation."""
+
+    at: Instant
+    room: Room
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Noticed:
+    """Somebody is about to be evicted, in `due_in` seconds."""
+
+    finding: Finding
+    due_in: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """Somebody breaks a rule that only reports."""
+
+    finding: Finding
+
+
+@dataclass(frozen=True, slots=True)
+class HeldBack:
+    """Somebody is due, and something keeps us from evicting them."""
+
+    hold: Hold
+
+
+@dataclass(frozen=True, slots=True)
+class Evicted:
+    """An attempt at evicting somebody ended, after `took` seconds."""
+
+    finding: Finding
+    outcome: Outcome
+    took: float
+
+
+@dataclass(frozen=True, slots=True)
+class Faulted:
+    """A policy broke its contract; its verdicts of that evaluation were dropped."""
+
+    fault: Fault
+
+
+@dataclass(frozen=True, slots=True)
+class Troubled:
+    """Something of ours went wrong, and we go on."""
+
+    doing: str
+    error: Exception
+
+
+News = Configured | Refused | Decided | Noticed | Reported | HeldBack | Evicted | Faulted | Troubled
+
+
+class Observer(Protocol):
+    """Somebody who is told. Called on the event loop, so it must not block; what it raises ends nothing."""
+
+    def notify(self, news: News) -> None:
+        """Take note."""

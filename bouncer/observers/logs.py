@@ -1,0 +1,87 @@
+"""The log: one record per thing that happened, a static event name and the facts beside it."""
+
+import logging
+from typing import Any
+
+from bouncer.decide import Finding
+from bouncer.eviction import Outcome
+from bouncer.observers import (
+    Configured,
+    Decided,
+    Evicted,
+    Faulted,
+    HeldBack,
+    News,
+    Noticed,
+    Refused,
+    Reported,
+    Troubled,
+)
+from bouncer.room import Instant
+
+logger = logging.getLogger("bouncer")
+
+_LEVELS = {
+    Outcome.DENIED: logging.ERROR,
+    Outcome.FAILED: logging.WARNING,
+    Outcome.VOID: logging.WARNING,
+}
+
+
+class Logs:
+    """Writes what happens in one room to the logger `bouncer`, and each new or moved countdown at DEBUG."""
+
+    def __init__(self, room_name: str) -> None:
+        self._room = {"lk.pii.room_name": room_name}
+        self._counting: dict[tuple[str, str], Instant] = {}
+
+    def notify(self, news: News) -> None:
+        """Log it."""
+        match news:
+            case Configured(config):
+                self._log(logging.INFO, "configured", configuration=config.effective)
+            case Refused(error, kept):
+                problems = [str(problem) for problem in error.problems]
+                in_force = "the last good configuration" if kept else "none: nobody is evicted"
+                self._log(logging.ERROR, "configuration refused", problems=problems, in_force=in_force)
+            case Decided():
+                self._countdowns(news)
+            case Noticed(finding, due_in):
+                self._log(logging.INFO, "notice given", **about(finding), due_in=round(due_in, 3))
+            case Reported(finding):
+                self._log(logging.WARNING, "reported", **about(finding))
+            case HeldBack(hold):
+                doubt = hold.finding.verdict.doubt
+                self._log(logging.WARNING, "held back", **about(hold.finding), held_by=str(hold.by), doubt=doubt)
+            case Evicted(finding, outcome, took):
+                level = _LEVELS.get(outcome, logging.INFO)
+                self._log(level, "evicted", **about(finding), outcome=str(outcome), took=round(took, 3))
+            case Faulted(fault):
+                self._log(logging.ERROR, "policy fault", policy=fault.rule.id, error=fault.error)
+            case Troubled(doing, error):
+                self._log(logging.ERROR, "trouble", doing=doing, error=f"{type(error).__name__}: {error}")
+
+    def _countdowns(self, news: Decided) -> None:
+        if not logger.isEnabledFor(logging.DEBUG):
+            return
+        counting = {f.key: f.verdict.due for f in news.decision.pending}
+        for finding in news.decision.pending:
+            if self._counting.get(finding.key) != finding.verdict.due:
+                due_in = round(finding.verdict.due - news.at, 3)
+                self._log(logging.DEBUG, "countdown", **about(finding), due_in=due_in)
+        self._counting = counting
+
+    def _log(self, level: int, event: str, **facts: Any) -> None:
+        logger.log(level, event, extra=self._room | {key: fact for key, fact in facts.items() if fact != ""})
+
+
+def about(finding: Finding) -> dict[str, Any]:
+    """The facts of a finding, for a log record."""
+    who = finding.participant
+    return {
+        "lk.pii.participant_identity": who.identity,
+        "sid": who.sid,
+        "agent_name": who.agent_name,
+        "policy": finding.rule.id,
+        "reason": finding.verdict.reason,
+    }

@@ -1,0 +1,74 @@
+"""Messages to the room: server-sent data packets on the topic `bouncer`, each a JSON object with an `event`."""
+
+import asyncio
+import json
+from typing import Any
+
+from bouncer.api import ApiError, RoomApi
+from bouncer.decide import Finding
+from bouncer.eviction import Outcome
+from bouncer.observers import Configured, Evicted, HeldBack, News, Noticed, Refused, Reported
+
+MAX_WAITING = 256
+"""Messages that wait to be sent; when the API can't take them, further ones are dropped."""
+MAX_TEXT = 1000
+"""Characters of any one text in a message: a data packet should stay below 15 KiB."""
+MAX_PROBLEMS = 10
+
+_EVENTS = {Outcome.REMOVED: "evicted", Outcome.WOULD: "reported", Outcome.DENIED: "failed", Outcome.FAILED: "failed"}
+
+
+class RoomMessages:
+    """Tells the room what is done and why, unless its configuration says `"announce": false`."""
+
+    def __init__(self, api: RoomApi) -> None:
+        """Make an observer; what it is told goes out while `run` runs."""
+        self._api = api
+        self._announce = True
+        self._mode = ""
+        self._waiting: asyncio.Queue[dict[str, Any]] = asyncio.Queue(MAX_WAITING)
+
+    def notify(self, news: News) -> None:
+        """Queue a message, if the room is to know of it."""
+        match news:
+            case Configured(config):
+                self._announce, self._mode = config.announce, config.mode
+            case Refused(error, kept):
+                shown = [{"path": p.path, "message": _clip(p.message)} for p in error.problems[:MAX_PROBLEMS]]
+                self._send("config_error", errors=shown, total=len(error.problems), kept=kept is not None)
+            case Noticed(finding, due_in):
+                self._send("notice", **_about(finding), due_in=round(due_in, 3))
+            case Reported(finding):
+                self._send("reported", **_about(finding))
+            case HeldBack(hold):
+                self._send("held", **_about(hold.finding), held_by=str(hold.by), doubt=hold.finding.verdict.doubt)
+            case Evicted(finding, outcome, _) if outcome in _EVENTS:
+                self._send(_EVENTS[outcome], **_about(finding), outcome=str(outcome))
+
+    async def run(self) -> None:
+        """Send what is queued, for ever. A message that can't be sent is lost: the log has it too."""
+        while True:
+            message = await self._waiting.get()
+            try:
+                await self._api.send_data(json.dumps(message, ensure_ascii=False).encode(errors="replace"))
+            except ApiError:
+                continue
+
+    def _send(self, event: str, **facts: Any) -> None:
+        if self._announce and not self._waiting.full():
+            self._waiting.put_nowait({"event": event, "mode": self._mode, **facts})
+
+
+def _about(finding: Finding) -> dict[str, Any]:
+    who = finding.participant
+    return {
+        "identity": _clip(who.identity),
+        "sid": who.sid,
+        "agent_name": _clip(who.agent_name),
+        "policy": finding.rule.id,
+        "reason": _clip(finding.verdict.reason),
+    }
+
+
+def _clip(text: str) -> str:
+    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}…"

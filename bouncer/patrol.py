@@ -1,0 +1,347 @@
+"""The loop that guards one room: wait, look, decide, act.
+
+It is level-triggered: whatever happens only sets one flag, and then the whole room is looked at again. There is one
+timer, set to the instant until which the last decision holds. Before anybody is evicted the server's list is read and
+the decision taken once more, so that a human, a replacement or a configuration that came meanwhile is seen.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+
+from bouncer.api import ApiError, RoomApi, Trouble
+from bouncer.config import Config, ConfigError, Layer, Mode, load
+from bouncer.decide import BUDGET_WINDOW, Decision, Finding, Ledger, decide
+from bouncer.events import Connected, Dispatched, Event, Joined, Left, Listed
+from bouncer.eviction import DryRun, Evictor, Outcome, Remover
+from bouncer.observers import (
+    Configured,
+    Decided,
+    Evicted,
+    Faulted,
+    HeldBack,
+    News,
+    Noticed,
+    Observer,
+    Refused,
+    Reported,
+    Troubled,
+)
+from bouncer.policy import Policy
+from bouncer.room import UNLISTED_FOR, Instant
+from bouncer.tracker import Tracker
+
+SETTLE = 0.01
+"""Seconds for which what happened is gathered before it is looked at: a burst of events is one evaluation."""
+RELIST = 1.0
+"""Seconds between lists while an agent's dispatch is not listed yet."""
+BACKOFF = (0.5, 30.0)
+"""First and longest pause, in seconds, before something that failed is tried again; doubled each time."""
+DENIED_PAUSE = 30.0
+"""Seconds before a removal is tried again for which our credentials did not suffice."""
+REMEMBERED = 256
+"""How many evicted identities are remembered, to remove what they leave behind."""
+
+
+class Patrol:
+    """Guards one room. Tell it what happens with `tell` and `configure`, run it with `run`, end it with `close`."""
+
+    def __init__(
+        self,
+        *,
+        tracker: Tracker,
+        api: RoomApi,
+        registry: Sequence[type[Policy]],
+        layers: Sequence[Layer] = (),
+        observers: Sequence[Observer] = (),
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        """Make a patrol for one room, on the running event loop.
+
+        `layers` are those beneath the room's metadata, lowest first. `jitter` gives numbers in [0, 1).
+        """
+        self.tracker = tracker
+        self.config: Config | None = None
+        self._api = api
+        self._registry = registry
+        self._layers = layers
+        self._observers = observers
+        self._jitter = jitter
+        self._loop = asyncio.get_running_loop()
+        remover = Remover(api, still_due=self._still_due, sent=self._sent_one, absent=self._absent)
+        self._evictors: Mapping[Mode, Evictor] = {"enforce": remover, "dry_run": DryRun()}
+        self._changed = asyncio.Event()
+        self._list_wanted = asyncio.Event()
+        self._list_at: Instant = 0.0
+        self._look_after: Instant = 0.0
+        self._closed = False
+        self._under_way: dict[str, asyncio.Task[None]] = {}
+        self._unsent: set[str] = set()
+        self._sent: deque[Instant] = deque()
+        self._handled: set[tuple[str, str]] = set()
+        self._told: set[tuple[str, str, str]] = set()
+        self._noticed: dict[tuple[str, str], Instant] = {}
+        self._retry_at: dict[str, Instant] = {}
+        self._failures: Counter[str] = Counter()
+        self._evicted: dict[str, Finding] = {}
+        self._asked_for_job: set[str] = set()
+        self._waiting: set[asyncio.Event] = set()
+
+    def tell(self, event: Event) -> None:
+        """Take in what happened. Cheap, and never raises: it may be called from LiveKit's event handlers."""
+        self.tracker.apply(event)
+        if isinstance(event, Joined | Connected):
+            self.list_soon()
+        self._wake()
+
+    def configure(self, metadata: str) -> None:
+        """Take in the room's metadata. A bad one changes nothing, and is reported."""
+        try:
+            config = load((*self._layers, Layer("room metadata", metadata, shared=True)), self._registry)
+        except ConfigError as error:
+            self._notify(Refused(error, self.config))
+            return
+        if config != self.config:
+            self.config = config
+            self._handled.clear()
+            self._told.clear()
+            self._noticed.clear()
+        self._notify(Configured(config))
+        self.list_soon()
+        self._wake()
+
+    def list_soon(self, after: float = 0.0) -> None:
+        """Have the participants listed in that many seconds at the latest."""
+        self._list_at = min(self._list_at, self._loop.time() + after)
+        self._list_wanted.set()
+
+    async def run(self) -> None:
+        """Guard the room until `close` is called. An error in here is reported and never ends it."""
+        lister = asyncio.create_task(self._keep_listing(), name="bouncer_list")
+        try:
+            while not self._closed:
+                try:
+                    wake_at = await self._round()
+                except Exception as error:  # noqa: BLE001 - whatever goes wrong, the room stays guarded
+                    self._notify(Troubled("looking at the room", error))
+                    wake_at = self._loop.time() + BACKOFF[0]
+                await self._until(wake_at)
+        finally:
+            self.close()
+            tasks = (lister, *self._under_way.values())
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def close(self) -> None:
+        """Stop deciding, at once and for good."""
+        self._closed = True
+        self._list_wanted.set()
+        self._wake()
+
+    def _in_force(self) -> Config | None:
+        """The configuration to act on; None while nothing may be decided, nor the server be asked anything."""
+        if self._closed or self.tracker.blind or self.config is None or self.config.mode == "off":
+            return None
+        return self.config
+
+    async def _round(self) -> Instant | None:
+        """Look at the room once and act on it; the instant until which nothing changes by itself."""
+        self._changed.clear()
+        config = self._in_force()
+        if config is None:
+            return None
+        decision = self._decide(config)
+        if decision.evictions:
+            if self._loop.time() < self._look_after or not await self._look(urgent=True):
+                return self._look_after
+            config = self._in_force()
+            if config is None:
+                return None
+            decision = self._decide(config)
+        self._act(decision, self._evictors[config.mode])
+        return decision.wake_at
+
+    def _decide(self, config: Config) -> Decision:
+        now = self._loop.time()
+        while self._sent and self._sent[0] + BUDGET_WINDOW <= now:
+            self._sent.popleft()
+        room = self.tracker.room()
+        decision = decide(room, config.rules, config.guards, now, self._ledger())
+        self._notify(Decided(now, room, decision))
+        return decision
+
+    def _ledger(self, *, besides: str = "") -> Ledger:
+        """What has been done so far, leaving out one participant's eviction that is under way."""
+        return Ledger(
+            sent=tuple(self._sent),
+            leaving=frozenset(self._under_way.keys() - {besides}),
+            unsent=len(self._unsent - {besides}),
+            handled=frozenset(self._handled),
+            noticed=self._noticed,
+            retry_at=self._retry_at,
+            evicted=self._evicted,
+        )
+
+    def _act(self, decision: Decision, evictor: Evictor) -> None:
+        now = self._loop.time()
+        for fault in decision.faults:
+            if self._first_time("fault", fault.rule.id, fault.error):
+                self._notify(Faulted(fault))
+        for hold in decision.held:
+            if self._first_time(*hold.finding.key, hold.by):
+                self._notify(HeldBack(hold))
+        for finding in decision.notices:
+            self._noticed[finding.key] = finding.verdict.due
+            self._notify(Noticed(finding, finding.verdict.due - now))
+        for finding in decision.reports:
+            self._handled.add(finding.key)
+            self._notify(Reported(finding))
+        for finding in decision.evictions:
+            sid = finding.participant.sid
+            self._unsent.add(sid)
+            self._evicted[finding.participant.identity] = finding
+            self._under_way[sid] = asyncio.create_task(self._evict(finding, evictor), name="bouncer_evict")
+
+    async def _evict(self, finding: Finding, evictor: Evictor) -> None:
+        who, started = finding.participant, self._loop.time()
+        try:
+            outcome = await evictor.evict(finding)
+        except Exception as error:  # noqa: BLE001 - one eviction's failure must not end another's
+            self._notify(Troubled("evicting", error))
+            outcome = Outcome.FAILED
+        finally:
+            self._unsent.discard(who.sid)
+            self._under_way.pop(who.sid, None)
+        now = self._loop.time()
+        if outcome not in (Outcome.REMOVED, Outcome.GONE):
+            self._evicted.pop(who.identity, None)
+        match outcome:
+            case Outcome.WOULD:
+                self._handled.add(finding.key)
+            case Outcome.FAILED | Outcome.VOID:
+                self._retry_at[who.sid] = now + self._pause(who.sid)
+            case Outcome.DENIED:
+                self._retry_at[who.sid] = now + DENIED_PAUSE
+            case Outcome.REMOVED | Outcome.GONE | Outcome.LEFT:
+                self.tracker.apply(Left(now, who.sid))
+        self.list_soon()
+        self._notify(Evicted(finding, outcome, now - started))
+        self._wake()
+
+    def _still_due(self, finding: Finding) -> bool:
+        """Whether this eviction, which is under way, would be decided on at this moment too."""
+        config = self._in_force()
+        if config is None or config.mode != "enforce":
+            return False
+        sid = finding.participant.sid
+        ledger = self._ledger(besides=sid)
+        decision = decide(self.tracker.room(), config.rules, config.guards, self._loop.time(), ledger)
+        return any(f.participant.sid == sid for f in decision.evictions)
+
+    def _sent_one(self, finding: Finding) -> None:
+        self._unsent.discard(finding.participant.sid)
+        self._sent.append(self._loop.time())
+
+    async def _absent(self, sid: str, within: float) -> bool:
+        """Wait until a participant is seen gone, for so many seconds at most; whether it is."""
+        woken = asyncio.Event()
+        self._waiting.add(woken)
+        try:
+            async with asyncio.timeout(within):
+                while self.tracker.has(sid):
+                    await woken.wait()
+                    woken.clear()
+        except TimeoutError:
+            return False
+        finally:
+            self._waiting.discard(woken)
+        return True
+
+    async def _look(self, *, urgent: bool = False) -> bool:
+        """Read the server's lists into the tracker; whether they could be read, and if not, not before when again."""
+        try:
+            asked_at = self._loop.time()
+            infos = await self._api.list_participants(urgent=urgent)
+            self.tracker.apply(Listed(self._loop.time(), asked_at, infos))
+            if self._lacks_jobs():
+                jobs = await self._api.list_jobs(urgent=urgent)
+                self.tracker.apply(Dispatched(self._loop.time(), jobs))
+        except ApiError as error:
+            self._look_after = self._loop.time() + self._pause("list")
+            if error.trouble is not Trouble.THROTTLED and self._first_time("api", error.trouble, ""):
+                self._notify(Troubled("listing the participants", error))
+            return False
+        self._failures.pop("list", None)
+        self._forget_departed()
+        self._wake()
+        return True
+
+    def _lacks_jobs(self) -> bool:
+        """Whether there is an agent whose dispatch the server might be able to name by now."""
+        unlisted = {p.sid: p for p in self.tracker.room().agents if p.unlisted}
+        young = [p for p in unlisted.values() if p.joined_at + UNLISTED_FOR + RELIST > self._loop.time()]
+        unasked = unlisted.keys() - self._asked_for_job
+        self._asked_for_job = set(unlisted)
+        return bool(young or unasked)
+
+    async def _keep_listing(self) -> None:
+        """List the participants when it is time to, for ever."""
+        while not self._closed:
+            self._list_wanted.clear()
+            config, wait = self._in_force(), self._list_at - self._loop.time()
+            if config is None or wait > 0:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(wait if config else None):
+                        await self._list_wanted.wait()
+                continue
+            self._list_at = self._loop.time() + config.reconcile * (0.9 + 0.2 * self._jitter())
+            if not await self._look():
+                self._list_at = self._look_after
+            elif any(p.unlisted and p.joined_at + UNLISTED_FOR > self._loop.time() for p in self.tracker.room().agents):
+                self.list_soon(RELIST)
+
+    def _pause(self, what: str) -> float:
+        """Seconds to wait after another failure in a row, with jitter."""
+        self._failures[what] += 1
+        first, longest = BACKOFF
+        return min(first * 2.0 ** min(self._failures[what] - 1, 16), longest) * (0.8 + 0.4 * self._jitter())
+
+    def _forget_departed(self) -> None:
+        """Drop what was noted of those who are gone, so that a room that lives for weeks doesn't grow."""
+        here = {p.sid for p in self.tracker.room().participants}
+        while len(self._evicted) > REMEMBERED:
+            del self._evicted[next(iter(self._evicted))]
+        self._handled = {key for key in self._handled if key[0] in here}
+        self._told = {key for key in self._told if key[0] in here or key[0] == "fault"}
+        self._noticed = {key: due for key, due in self._noticed.items() if key[0] in here}
+        self._retry_at = {sid: at for sid, at in self._retry_at.items() if sid in here}
+        self._failures = Counter({sid: n for sid, n in self._failures.items() if sid in here})
+
+    def _first_time(self, *what: str) -> bool:
+        key = (what[0], what[1], what[2])
+        if key in self._told:
+            return False
+        self._told.add(key)
+        return True
+
+    def _notify(self, news: News) -> None:
+        for observer in self._observers:
+            try:
+                observer.notify(news)
+            except Exception as error:  # noqa: BLE001 - an observer only listens: what it raises ends nothing
+                self._loop.call_exception_handler({"message": "a bouncer observer failed", "exception": error})
+
+    def _wake(self) -> None:
+        self._changed.set()
+        for waiting in self._waiting:
+            waiting.set()
+
+    async def _until(self, wake_at: Instant | None) -> None:
+        """Sleep until something happens or that instant has come; then gather what else is happening."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(wake_at):
+                await self._changed.wait()
+            await asyncio.sleep(SETTLE)

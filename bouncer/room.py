@@ -1,0 +1,139 @@
+"""A room as a policy sees it: frozen, dated facts, and nothing that moves.
+
+The rule of this file: what is written here was true when it was written and never asks what time it is. Every
+`*_at` is the `Instant` at which something happened, every `*_since` the one at which something still true began, and
+None says «not so» or «not known». The tracker makes these records; policies and `decide` only read them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+Instant = float
+"""Seconds on one monotonic clock, which never goes back. Only differences and comparisons mean anything."""
+
+UNLISTED_FOR = 6.0
+"""Seconds after joining in which a job's dispatch may still be unlisted: `list_dispatch` shows a job up to 5 s late."""
+
+ACTIVE_STATES = frozenset({"thinking", "speaking"})
+"""The values of `lk.agent.state` in which an agent is at work, however long that takes."""
+
+
+class Kind(StrEnum):
+    """LiveKit's participant kinds."""
+
+    STANDARD = "standard"
+    INGRESS = "ingress"
+    EGRESS = "egress"
+    SIP = "sip"
+    AGENT = "agent"
+    CONNECTOR = "connector"
+    BRIDGE = "bridge"
+
+
+class Role(StrEnum):
+    """What a participant is to us. Only an AGENT is ever judged; its AVATAR leaves with it."""
+
+    AGENT = "agent"
+    AVATAR = "avatar"
+    HUMAN = "human"
+    BOUNCER = "bouncer"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Participant:
+    """One connection to the room (`sid`) of one member (`identity`), with what is known about it."""
+
+    sid: str
+    identity: str
+    kind: Kind = Kind.STANDARD
+    role: Role = Role.HUMAN
+    agent_name: str = ""
+    """The dispatch's word, else `lk.agent_name`, else `lk.agent.name`, as first seen; empty for an unnamed agent."""
+    dispatch: str = ""
+    """The id of the dispatch that has a job with this identity; empty if none is listed (yet)."""
+    publisher: str = ""
+    """For a job of type JT_PUBLISHER the identity of the human it serves; empty for all others."""
+    attributes: Mapping[str, str] = field(default_factory=dict, hash=False)
+    hidden: bool = False
+    may_be_bouncer: bool = False
+    """Whether it looks like another bouncer whose dispatch is not listed yet: nothing is decided about it so early."""
+    on_behalf_of: str = ""
+    """For an avatar, also an orphaned one, the identity of its principal."""
+    active: bool = True
+    """Whether its state is ACTIVE; one that is still JOINING is not judged."""
+    joined_at: Instant = 0.0
+    joined_ms: int = 0
+    """`joined_at` as the server wrote it, in milliseconds of its clock: what «older» is decided by."""
+    alive_at: Instant = 0.0
+    """The last sign of life of any kind for this sid."""
+    active_at: Instant = 0.0
+    """When it last did something (POLICIES.md): joining, speaking, thinking, sending text or data, …"""
+    observable: bool = True
+    """Whether we would see it being active; if not, its silence proves nothing."""
+    state: str = ""
+    """`lk.agent.state`, if it publishes one."""
+    state_at: Instant = 0.0
+    principal_left_at: Instant | None = None
+    """For an orphaned avatar: when its principal left. Without a principal it is judged like any other agent."""
+
+    @property
+    def is_agent(self) -> bool:
+        """Whether it is an ordinary agent, one that policies judge."""
+        return self.role is Role.AGENT
+
+    @property
+    def is_human(self) -> bool:
+        """Whether it is a person, however connected."""
+        return self.role is Role.HUMAN
+
+    @property
+    def busy(self) -> bool:
+        """Whether it is at work right now, so that time passing doesn't make it idle."""
+        return self.state in ACTIVE_STATES
+
+    @property
+    def unlisted(self) -> bool:
+        """Whether it is a job by its identity, but no listed dispatch has that job."""
+        return not self.dispatch and self.identity.startswith("agent-AJ_")
+
+    @property
+    def age(self) -> tuple[int, str]:
+        """Sorts the oldest first; the server's own milliseconds, then the sid, so that all bouncers agree."""
+        return (self.joined_ms, self.sid)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """Everybody in the room, oldest first, with the facts that belong to the room as a whole."""
+
+    me: str = ""
+    """Our own identity. Not the sid: a full reconnect gives us another one, and our own SDK doesn't tell which."""
+    participants: tuple[Participant, ...] = ()
+    watching_since: Instant = 0.0
+    """Since when nothing could escape us; facts known only by watching are never earlier."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "participants", tuple(sorted(self.participants, key=lambda p: p.age)))
+
+    @property
+    def agents(self) -> tuple[Participant, ...]:
+        """The other agents that may be judged: ACTIVE ones, oldest first."""
+        return tuple(p for p in self.participants if p.is_agent and p.active and p.identity != self.me)
+
+    @property
+    def humans(self) -> tuple[Participant, ...]:
+        """The people, oldest first."""
+        return tuple(p for p in self.participants if p.is_human)
+
+    @property
+    def avatars(self) -> tuple[Participant, ...]:
+        """The avatars, also orphaned ones, oldest first; `on_behalf_of` says to whom each belongs."""
+        return tuple(p for p in self.participants if p.on_behalf_of)
+
+    def without(self, sids: frozenset[str]) -> "Room":
+        """The same room once the participants with these sids have left."""
+        if not sids:
+            return self
+        return replace(self, participants=tuple(p for p in self.participants if p.sid not in sids))

@@ -1,0 +1,177 @@
+"""A LiveKit server in memory, for tests in virtual time: one room, its participants, its API with its real answers.
+
+It stands in for what a real server can't be made to do on time: fail, answer late, lose somebody from a list. That the
+engine works with a real one is for the end-to-end tests to show.
+"""
+
+import asyncio
+import json
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+from bouncer.api import ApiError, Trouble
+from bouncer.events import Attributes, Connected, Disconnected, Info, Job, Joined, Left, Signal
+from bouncer.observers import Decided, Evicted, News
+from bouncer.patrol import Patrol
+from bouncer.room import Kind
+from bouncer.tracker import Tracker
+from policies import BUILTIN
+
+LATENCY = 0.005
+ME = Info(sid="PA_me", identity="agent-AJ_me", kind=Kind.AGENT, hidden=True, agent_grant=True)
+
+
+class Recorder:
+    """An observer that keeps everything but the evaluations."""
+
+    def __init__(self) -> None:
+        self.news: list[News] = []
+        self.evaluations = 0
+
+    def notify(self, news: News) -> None:
+        """Keep it."""
+        if isinstance(news, Decided):
+            self.evaluations += 1
+        else:
+            self.news.append(news)
+
+    def outcomes(self) -> list[tuple[str, str]]:
+        """Every eviction that ended: (identity, outcome)."""
+        return [(n.finding.participant.identity, str(n.outcome)) for n in self.news if isinstance(n, Evicted)]
+
+
+@dataclass
+class FakeRoom:
+    """One room with a patrol in it; it is the patrol's RoomApi."""
+
+    metadata: Any = field(default_factory=dict)
+    trouble: Trouble | None = None
+    """What every call ends with, if anything."""
+    removal_trouble: Trouble | None = None
+    announces: bool = True
+    """Whether it announces who leaves; who joins is always announced."""
+
+    def __post_init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.here: dict[str, Info] = {ME.identity: replace(ME, joined_at=self.loop.time())}
+        self.jobs: tuple[Job, ...] = ()
+        self.calls: Counter[str] = Counter()
+        self.removed: list[tuple[float, str]] = []
+        self.sent: list[dict[str, Any]] = []
+        self.recorder = Recorder()
+        self.patrol = Patrol(
+            tracker=Tracker(), api=self, registry=BUILTIN, observers=(self.recorder,), jitter=lambda: 0.5
+        )
+        self._sids = 0
+        self._running: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self.patrol.tell(Connected(self.loop.time(), self.here[ME.identity], self._others()))
+        self.configure(self.metadata)
+        self._running = asyncio.create_task(self.patrol.run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.patrol.close()
+        assert self._running
+        await self._running
+
+    @property
+    def now(self) -> float:
+        """Seconds since the test began, which is when the patrol connected."""
+        return round(self.loop.time() - self.here[ME.identity].joined_at, 3)
+
+    def _others(self) -> tuple[Info, ...]:
+        return tuple(info for identity, info in self.here.items() if identity != ME.identity)
+
+    def configure(self, metadata: Any) -> None:
+        """Write the room's metadata: JSON for a value, text as it is."""
+        self.patrol.configure(metadata if isinstance(metadata, str) else json.dumps(metadata))
+
+    def join(self, identity: str, name: str = "", *, announced: bool = True, **facts: Any) -> Info:
+        """Somebody joins: an agent if it has a name or a kind, a person otherwise."""
+        self._sids += 1
+        now = self.loop.time()
+        facts.setdefault("kind", Kind.AGENT if name else Kind.STANDARD)
+        attributes = {"lk.agent_name": name} if name else {}
+        info = Info(
+            sid=f"PA_{self._sids}",
+            identity=identity,
+            joined_at=now,
+            joined_ms=round(now * 1000),
+            attributes=attributes | facts.pop("attributes", {}),
+            **facts,
+        )
+        if old := self.here.get(identity):
+            self.patrol.tell(Left(now, old.sid))
+        self.here[identity] = info
+        if announced:
+            self.patrol.tell(Joined(now, replace(info, hidden=None, agent_grant=None)))
+        return info
+
+    def leave(self, identity: str) -> None:
+        """Somebody leaves."""
+        info = self.here.pop(identity)
+        if self.announces:
+            self.patrol.tell(Left(self.loop.time(), info.sid))
+
+    def state(self, identity: str, state: str) -> None:
+        """An agent publishes its state."""
+        info = self.here[identity]
+        self.here[identity] = replace(info, attributes={**info.attributes, "lk.agent.state": state})
+        self.patrol.tell(Attributes(self.loop.time(), info.sid, self.here[identity].attributes))
+
+    def signal(self, identity: str) -> None:
+        """Somebody sends data."""
+        self.patrol.tell(Signal(self.loop.time(), self.here[identity].sid))
+
+    def reconnect(self) -> None:
+        """The patrol loses its connection, fully, and is back at once: everybody leaves and joins for it."""
+        now = self.loop.time()
+        for info in self._others():
+            self.patrol.tell(Left(now, info.sid))
+        self.patrol.tell(Disconnected(now))
+        for info in self._others():
+            self.patrol.tell(Joined(now, info))
+        self.patrol.tell(Connected(now, self.here[ME.identity], self._others()))
+
+    @property
+    def identities(self) -> set[str]:
+        """Who is in the room besides us."""
+        return self.here.keys() - {ME.identity}
+
+    async def _call(self, name: str, trouble: Trouble | None = None) -> None:
+        self.calls[name] += 1
+        await asyncio.sleep(LATENCY)
+        if trouble := trouble or self.trouble:
+            raise ApiError(trouble, f"the test says: {trouble}")
+
+    async def list_participants(self, *, urgent: bool = False) -> tuple[Info, ...]:  # noqa: ARG002
+        """Everybody."""
+        await self._call("list_participants")
+        return tuple(self.here.values())
+
+    async def list_jobs(self, *, urgent: bool = False) -> tuple[Job, ...]:  # noqa: ARG002
+        """All jobs."""
+        await self._call("list_jobs")
+        return self.jobs
+
+    async def get_participant(self, identity: str) -> Info | None:
+        """Whoever has the identity."""
+        await self._call("get_participant")
+        return self.here.get(identity)
+
+    async def remove_participant(self, identity: str) -> bool:
+        """Remove whoever has the identity."""
+        await self._call("remove_participant", self.removal_trouble)
+        if identity not in self.here:
+            return False
+        self.removed.append((self.now, identity))
+        self.leave(identity)
+        return True
+
+    async def send_data(self, payload: bytes) -> None:
+        """Take a message to the room."""
+        await self._call("send_data")
+        self.sent.append(json.loads(payload))

@@ -1,0 +1,120 @@
+"""Rooms, rules and histories for property tests, small enough that everything meets everything."""
+
+from dataclasses import MISSING, fields
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from hypothesis import strategies as st
+
+from bouncer import Count, Kind, Participant, Policy, Role, Room, Seconds
+from bouncer.decide import Guards, Ledger
+from bouncer.policy import Rule
+from policies import BUILTIN
+
+instants = st.integers(0, 40).map(float)
+"""Few enough that dates coincide, and lie on both sides of each other's deadlines."""
+names = st.sampled_from(["", "assistant", "support", "bouncer"])
+identities = st.sampled_from(["agent-AJ_1", "agent-AJ_2", "agent-AJ_3", "ana", "bob", "rec", "av"])
+globs = st.lists(st.sampled_from(["*", "agent-*", "rec", "ana", "assistant", "s*", "[ab]*"]), max_size=2).map(tuple)
+
+
+@st.composite
+def participants(draw: st.DrawFn) -> Participant:
+    """Anybody, with facts that may or may not make sense together."""
+    identity = draw(identities)
+    joined = draw(instants)
+    return Participant(
+        sid=f"PA_{identity}",
+        identity=identity,
+        kind=draw(st.sampled_from(Kind)),
+        role=draw(st.sampled_from([Role.AGENT, Role.AGENT, Role.AGENT, *Role])),
+        agent_name=draw(names),
+        dispatch=draw(st.sampled_from(["", "AD_1", "AD_2"])),
+        publisher=draw(st.sampled_from(["", "", "ana", "bob"])),
+        attributes=draw(st.dictionaries(st.sampled_from(["desk", "role"]), st.sampled_from(["1", "2"]), max_size=2)),
+        hidden=draw(st.booleans()),
+        may_be_bouncer=draw(st.booleans()),
+        on_behalf_of=draw(st.sampled_from(["", "", "agent-AJ_1", "agent-AJ_2"])),
+        active=draw(st.sampled_from([True, True, True, False])),
+        joined_at=joined,
+        joined_ms=round(joined * 1000),
+        alive_at=joined + draw(instants),
+        active_at=joined + draw(instants),
+        observable=draw(st.sampled_from([True, True, False])),
+        state=draw(st.sampled_from(["", "initializing", "idle", "listening", "thinking", "speaking"])),
+        state_at=joined + draw(instants),
+        principal_left_at=draw(st.none() | instants),
+    )
+
+
+rooms = st.builds(
+    Room,
+    me=st.sampled_from(["", "agent-AJ_1"]),
+    participants=st.lists(participants(), max_size=7, unique_by=lambda p: p.identity).map(tuple),
+    watching_since=instants,
+)
+
+
+def _option(hint: Any) -> st.SearchStrategy[Any]:
+    """Values of an option, in the range in which they matter."""
+    if hint == Seconds:
+        return st.integers(0, 20)
+    if hint == Count:
+        return st.integers(1, 3)
+    if get_origin(hint) is Literal:
+        return st.sampled_from(get_args(hint))
+    return st.from_type(hint)
+
+
+@st.composite
+def policies(draw: st.DrawFn, registry: tuple[type[Policy], ...] = BUILTIN) -> Policy:
+    """A policy of the registry with any options that it accepts."""
+    policy = draw(st.sampled_from(registry))
+    hints = get_type_hints(policy, include_extras=True)
+    options = {}
+    for option in fields(policy):  # type: ignore[arg-type]  # every policy is a dataclass
+        required = option.default is MISSING and option.default_factory is MISSING
+        if required or draw(st.booleans()):
+            options[option.name] = draw(_option(hints[option.name]))
+    try:
+        return policy(**options)
+    except ValueError:
+        return policy()
+
+
+@st.composite
+def rule_lists(draw: st.DrawFn) -> tuple[Rule, ...]:
+    """Rules as a configuration makes them: in registry order, each policy any number of times."""
+    chosen = draw(st.lists(policies(), max_size=4))
+    rules: list[Rule] = []
+    for policy_type in BUILTIN:
+        for index, policy in enumerate(p for p in chosen if type(p) is policy_type):
+            rules.append(
+                Rule(
+                    policy=policy,
+                    index=index,
+                    action=draw(st.sampled_from(["evict", "evict", "report"])),
+                    notice=draw(st.sampled_from([0.0, 0.0, 3.0])),
+                    only=draw(st.none() | globs),
+                )
+            )
+    return tuple(rules)
+
+
+guards = st.builds(
+    Guards, exempt_identities=globs, exempt_agent_names=globs, max_per_minute=st.sampled_from([1, 2, 10])
+)
+
+
+@st.composite
+def ledgers(draw: st.DrawFn, rules: tuple[Rule, ...]) -> Ledger:
+    """A history: what was sent, is under way, was handled, has failed."""
+    sids = st.sampled_from(["PA_agent-AJ_1", "PA_agent-AJ_2", "PA_ana", "PA_gone"])
+    keys = st.tuples(sids, st.sampled_from([rule.id for rule in rules] or ["none"]))
+    return Ledger(
+        sent=tuple(sorted(draw(st.lists(instants, max_size=4)))),
+        leaving=draw(st.frozensets(sids, max_size=2)),
+        unsent=draw(st.integers(0, 1)),
+        handled=draw(st.frozensets(keys, max_size=2)),
+        noticed=draw(st.dictionaries(keys, instants, max_size=2)),
+        retry_at=draw(st.dictionaries(sids, instants, max_size=2)),
+    )

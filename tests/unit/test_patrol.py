@@ -1,0 +1,519 @@
+"""The patrol's loop, in virtual time."""
+
+import asyncio
+from typing import Any
+from unittest.mock import patch
+
+from bouncer.api import Trouble
+from bouncer.events import Disconnected, Job
+from bouncer.observers import Faulted, HeldBack, Noticed, Refused, Reported, Troubled
+from bouncer.room import Kind
+from bouncer.tracker import Tracker
+from tests.fake import FakeRoom
+from tests.virtual import virtual
+
+
+def house(mode: str = "enforce", /, **policies: Any) -> dict[str, Any]:
+    """Room metadata with these policies besides the default ones."""
+    return {"bouncer": {"mode": mode, "policies": policies}}
+
+
+IDLE_10 = house(idle_timeout={"timeout": 10})
+
+
+@virtual
+async def test_a_duplicate_leaves_one_grace_after_it_joined_and_the_oldest_stays() -> None:
+    """The whole way: joined, due, looked at again, removed, seen gone."""
+    async with FakeRoom() as room:
+        room.join("ana")
+        room.join("A", "assistant")
+        await asyncio.sleep(5)
+        room.join("B", "assistant")
+        await asyncio.sleep(10)
+
+        ((at, who),) = room.removed
+        assert who == "B"
+        assert 7 <= at < 7.1
+        assert room.identities == {"ana", "A"}
+        assert room.recorder.outcomes() == [("B", "removed")]
+
+
+@virtual
+async def test_who_is_not_announced_is_found_by_listing() -> None:
+    """Events are hints: a duplicate that no event showed is seen at the next list."""
+    async with FakeRoom() as room:
+        room.join("A", "assistant")
+        room.join("B", "assistant", announced=False)
+        await asyncio.sleep(20)
+
+        assert room.identities == {"A"}
+
+
+@virtual
+async def test_a_quiet_room_costs_one_list_per_reconcile() -> None:
+    """No polling: in ten quiet minutes there are a few evaluations and one API call every 15 seconds."""
+    async with FakeRoom(metadata=house(idle_timeout={"timeout": 3600})) as room:
+        room.join("A", "assistant")
+        room.join("ana")
+        await asyncio.sleep(600)
+
+        assert 38 <= room.calls.total() <= 44
+        assert room.recorder.evaluations <= 50
+
+
+@virtual
+async def test_a_burst_of_events_is_one_evaluation() -> None:
+    """A thousand events at once cost one look at the room."""
+    async with FakeRoom(metadata=IDLE_10) as room:
+        room.join("A", "assistant")
+        await asyncio.sleep(1)
+        before = room.recorder.evaluations
+        for _ in range(1000):
+            room.signal("A")
+        await asyncio.sleep(1)
+
+        assert room.recorder.evaluations - before == 1
+
+
+@virtual
+async def test_an_agent_that_keeps_working_stays() -> None:
+    """Activity moves the deadline; a state of work suspends it."""
+    async with FakeRoom(metadata=IDLE_10) as room:
+        room.join("busy", "assistant")
+        room.join("caller", "dialer")
+        room.state("caller", "thinking")
+        for _ in range(20):
+            await asyncio.sleep(9)
+            room.signal("busy")
+        assert room.identities == {"busy", "caller"}
+
+        room.state("caller", "listening")
+        await asyncio.sleep(5)
+        room.signal("busy")
+        await asyncio.sleep(6)
+
+        assert room.identities == {"busy"}
+
+
+@virtual
+async def test_a_dry_run_removes_nobody_and_says_it_once() -> None:
+    """Everything but the removal, and no repetition."""
+    async with FakeRoom(metadata=house("dry_run")) as room:
+        room.join("A", "assistant")
+        room.join("B", "assistant")
+        await asyncio.sleep(120)
+
+        assert room.removed == []
+        assert room.recorder.outcomes() == [("B", "would")]
+
+
+@virtual
+async def test_off_calls_nothing_and_can_be_switched_on() -> None:
+    """`off` watches the metadata and does nothing else."""
+    async with FakeRoom(metadata=house("off")) as room:
+        room.join("A", "assistant")
+        room.join("B", "assistant")
+        await asyncio.sleep(60)
+        assert room.calls.total() == 0
+
+        room.configure(house())
+        await asyncio.sleep(1)
+
+        assert room.identities == {"A"}
+
+
+@virtual
+async def test_a_change_of_metadata_takes_effect_at_once() -> None:
+    """A shorter timeout evicts right away who is past it; an exemption comes in time."""
+    async with FakeRoom(metadata=house(idle_timeout={"timeout": 1000})) as room:
+        room.join("A", "assistant", attributes={"lk.agent.state": "listening"})
+        room.join("rec", "recorder", attributes={"lk.agent.state": "listening"})
+        await asyncio.sleep(100)
+        room.configure({"bouncer": {"exempt": {"agent_name": ["rec*"]}, "policies": {"idle_timeout": {"timeout": 60}}}})
+        await asyncio.sleep(1)
+
+        assert room.identities == {"rec"}
+        assert [n.hold.by for n in room.recorder.news if isinstance(n, HeldBack)] == ["exempt"]
+
+
+@virtual
+async def test_bad_metadata_keeps_the_last_good_configuration() -> None:
+    """It is reported, and the room goes on being guarded as before."""
+    async with FakeRoom(metadata=IDLE_10) as room:
+        room.join("A", "assistant", attributes={"lk.agent.state": "listening"})
+        await asyncio.sleep(1)
+        room.configure('{"bouncer": {"policies": {"idle_timeout": {"timeout": "soon"}}}}')
+        await asyncio.sleep(20)
+
+        assert room.identities == set()
+        (refused,) = [n for n in room.recorder.news if isinstance(n, Refused)]
+        assert refused.kept is not None
+        assert [p.path for p in refused.error.problems] == ["$.bouncer.policies.idle_timeout.timeout"]
+
+
+@virtual
+async def test_a_bad_first_configuration_evicts_nobody() -> None:
+    """Until there is a good one."""
+    async with FakeRoom(metadata='{"bouncer": {"mode": "enforce",}}') as room:
+        room.join("A", "assistant")
+        room.join("B", "assistant")
+        await asyncio.sleep(60)
+        assert room.identities == {"A", "B"}
+
+        room.configure({})
+        await asyncio.sleep(1)
+
+        assert room.identities == {"A"}
+
+
+@virtual
+async def test_nothing_is_decided_while_the_connection_is_down() -> None:
+    """What happens meanwhile is unknown, and unwatched time is nobody's fault."""
+    async with FakeRoom(metadata=IDLE_10) as room:
+        room.join("A", "assistant", attributes={"lk.agent.state": "listening"})
+        await asyncio.sleep(5)
+        room.patrol.tell(Disconnected(room.loop.time()))
+        await asyncio.sleep(100)
+        assert room.identities == {"A"}
+
+        room.reconnect()
+        await asyncio.sleep(9)
+        assert room.identities == {"A"}
+        await asyncio.sleep(2)
+
+        assert room.identities == set()
+
+
+@virtual
+async def test_a_full_reconnect_evicts_nobody_by_itself() -> None:
+    """Everybody leaves and joins for us; nobody is newer or idler for that."""
+    async with FakeRoom() as room:
+        room.join("ana")
+        room.join("A", "assistant")
+        room.join("S", "support")
+        for _ in range(5):
+            await asyncio.sleep(3)
+            room.reconnect()
+        await asyncio.sleep(30)
+
+        assert room.identities == {"ana", "A", "S"}
+        assert room.removed == []
+
+
+@virtual
+async def test_an_api_that_fails_is_tried_again_with_growing_pauses() -> None:
+    """Nobody is evicted unlooked at; once the API is back, the eviction happens."""
+    async with FakeRoom() as room:
+        room.join("A", "assistant")
+        room.trouble = Trouble.UNAVAILABLE
+        room.join("B", "assistant")
+        await asyncio.sleep(120)
+        assert room.identities == {"A", "B"}
+        assert room.calls.total() < 30
+        assert len([n for n in room.recorder.news if isinstance(n, Troubled)]) == 1
+
+        room.trouble = None
+        await asyncio.sleep(40)
+
+        assert room.identities == {"A"}
+
+
+@virtual
+async def test_events_do_not_hurry_an_api_that_fails() -> None:
+    """However much happens in the room, the pause between tries is kept."""
+    async with FakeRoom() as room:
+        room.join("A", "assistant")
+        room.trouble = Trouble.UNAVAILABLE
+        room.join("B", "assistant")
+        for _ in range(1200):
+            await asyncio.sleep(0.1)
+            room.signal("A")
+
+        assert room.calls.total() < 30
+
+
+@virtual
+async def test_a_failed_removal_is_tried_again() -> None:
+    """With backoff, looking at the room anew each time."""
+    async with FakeRoom() as room:
+        room.join("A", "assistant")
+        room.removal_trouble = Trouble.UNAVAILABLE
+        room.join("B", "assistant")
+        await asyncio.sleep(10)
+        assert room.recorder.outcomes()[0] == ("B", "failed")
+        assert 3 <= room.calls["remove_participant"] <= 5
+
+        room.removal_trouble = None
+        await asyncio.sleep(10)
+
+        assert room.recorder.outcomes()[-1] == ("B", "removed")
+
+
+@virtual
+async def test_removals_that_keep_failing_stay_within_the_budget() -> None:
+    """Each one that is sent counts."""
+    async with FakeRoom(metadata={"bouncer": {"eviction": {"max_per_minute": 2}}}) as room:
+        room.join("A", "assistant")
+        room.removal_trouble = Trouble.UNAVAILABLE
+        room.join("B", "assistant")
+        await asyncio.sleep(60)
+
+        assert room.calls["remove_participant"] <= 2
+
+
+@virtual
+async def test_missing_rights_are_not_tried_in_a_storm() -> None:
+    """A key that may not remove is found out once a while, and the eviction happens when it may."""
+    async with FakeRoom() as room:
+        room.join("A", "assistant")
+        room.removal_trouble = Trouble.DENIED
+        room.join("B", "assistant")
+        await asyncio.sleep(100)
+        assert set(room.recorder.outcomes()) == {("B", "denied")}
+        assert room.calls["remove_participant"] <= 4
+
+        room.removal_trouble = None
+        await asyncio.sleep(40)
+
+        assert room.identities == {"A"}
+
+
+@virtual
+async def test_the_budget_holds_back_what_is_over_it_and_says_so_once() -> None:
+    """`max_per_minute` lets the minute slide on: no war with whoever re-creates what we evict."""
+    async with FakeRoom(metadata={"bouncer": {"eviction": {"max_per_minute": 3}}}) as room:
+        room.join("A", "assistant")
+        for i in range(10):
+            room.join(f"B{i}", "assistant")
+        await asyncio.sleep(50)
+        assert len(room.removed) == 3
+        held = [n.hold.finding.participant.identity for n in room.recorder.news if isinstance(n, HeldBack)]
+        assert sorted(held) == sorted(set(held))
+        assert len(held) == 7
+
+        await asyncio.sleep(200)
+
+        assert len(room.removed) == 10
+        assert room.identities == {"A"}
+
+
+@virtual
+async def test_an_identity_with_a_new_sid_is_let_alone() -> None:
+    """Between the verdict and the removal somebody else took the identity: that one is innocent."""
+    async with FakeRoom(metadata=IDLE_10) as room:
+        room.join("A", "assistant", attributes={"lk.agent.state": "listening"})
+        original = room.get_participant
+
+        async def get_participant(identity: str) -> Any:
+            room.get_participant = original  # type: ignore[method-assign]
+            room.join(identity, "assistant", attributes={"lk.agent.state": "listening"})
+            return await original(identity)
+
+        room.get_participant = get_participant  # type: ignore[method-assign]
+        await asyncio.sleep(12)
+
+        assert room.recorder.outcomes() == [("A", "void")]
+        assert room.identities == {"A"}
+        await asyncio.sleep(10)
+        assert room.identities == set()
+
+
+@virtual
+async def test_a_human_in_the_list_counts_before_any_event_shows_them() -> None:
+    """The room is looked at again before acting: a bot with the agent grant and kind STANDARD is found there."""
+    async with FakeRoom() as room:
+        room.join("A", "assistant")
+        room.join("B", kind=Kind.STANDARD, agent_grant=True, attributes={"lk.agent_name": "assistant"})
+        room.join("ana", kind=Kind.STANDARD, agent_grant=False, attributes={"lk.agent_name": "assistant"})
+        await asyncio.sleep(10)
+
+        assert room.identities == {"A", "ana"}
+
+
+@virtual
+async def test_removal_is_proven_not_assumed() -> None:
+    """Without an event the server is asked; as long as it still shows the participant, it is not gone."""
+    async with FakeRoom() as room:
+        room.announces = False
+        room.join("A", "assistant")
+        room.join("B", "assistant")
+        await asyncio.sleep(10)
+
+        assert room.recorder.outcomes() == [("B", "removed")]
+        assert room.calls["get_participant"] == 2
+
+
+@virtual
+async def test_one_that_left_by_itself_is_not_removed() -> None:
+    """Its leaving was not announced yet."""
+    async with FakeRoom() as room:
+        room.announces = False
+        room.join("A", "assistant")
+        room.join("B", "assistant")
+        listed = room.list_participants
+
+        async def list_participants(*, urgent: bool = False) -> Any:
+            infos = await listed(urgent=urgent)
+            if urgent:
+                room.here.pop("B", None)
+            return infos
+
+        room.list_participants = list_participants  # type: ignore[method-assign]
+        await asyncio.sleep(10)
+
+        assert room.recorder.outcomes() == [("B", "left")]
+        assert room.removed == []
+
+
+@virtual
+async def test_many_evictions_run_side_by_side() -> None:
+    """Forty duplicates are gone in a fraction of what one after the other would take."""
+    async with FakeRoom(metadata={"bouncer": {"eviction": {"max_per_minute": 100}}}) as room:
+        room.join("A", "assistant")
+        for i in range(40):
+            room.join(f"B{i}", "assistant")
+        await asyncio.sleep(5)
+
+        times = [at for at, _ in room.removed]
+        assert len(times) == 40
+        assert max(times) - min(times) < 40 * 0.01 / 4
+
+
+@virtual
+async def test_a_rejoining_agent_is_evicted_again() -> None:
+    """Its token stays valid, so it may be back, as somebody new."""
+    async with FakeRoom() as room:
+        room.join("A", "assistant")
+        for _ in range(3):
+            room.join("B", "assistant")
+            await asyncio.sleep(5)
+
+        assert [who for _, who in room.removed] == ["B", "B", "B"]
+
+
+@virtual
+async def test_the_notice_comes_before_the_eviction_and_never_postpones_it() -> None:
+    """Told once, and again if the date moved."""
+    async with FakeRoom(metadata=house(duplicates=None, idle_timeout={"timeout": 20, "notice": 5})) as room:
+        room.join("A", "assistant", attributes={"lk.agent.state": "listening"})
+        await asyncio.sleep(17)
+        room.signal("A")
+        await asyncio.sleep(30)
+
+        notices = [round(n.due_in, 1) for n in room.recorder.news if isinstance(n, Noticed)]
+        assert notices == [5.0, 5.0]
+        ((at, _),) = room.removed
+        assert 37 <= at < 37.1
+
+
+@virtual
+async def test_a_report_is_made_once() -> None:
+    """And once more when the configuration changes."""
+    report = {"idle_timeout": {"timeout": 5, "action": "report"}}
+    async with FakeRoom(metadata=house(**report)) as room:
+        room.join("A", "assistant", attributes={"lk.agent.state": "listening"})
+        await asyncio.sleep(60)
+        assert len([n for n in room.recorder.news if isinstance(n, Reported)]) == 1
+
+        room.configure(house(**report, duplicates={"grace": 3}))
+        await asyncio.sleep(60)
+
+        assert len([n for n in room.recorder.news if isinstance(n, Reported)]) == 2
+        assert room.removed == []
+
+
+@virtual
+async def test_one_that_cannot_be_judged_is_reported_once_and_stays() -> None:
+    """An agent that gives no sign may be at work unseen."""
+    async with FakeRoom(metadata=IDLE_10) as room:
+        room.join("A", "assistant", audio=True)
+        await asyncio.sleep(120)
+
+        assert room.identities == {"A"}
+        assert [n.hold.by for n in room.recorder.news if isinstance(n, HeldBack)] == ["doubt"]
+
+
+@virtual
+async def test_a_restarted_job_stays_and_the_dead_one_leaves() -> None:
+    """The list of dispatches names the replacement within five seconds, and it is waited for."""
+    async with FakeRoom() as room:
+        room.jobs = (Job(dispatch="AD_1", job="AJ_1", agent_name="assistant", identity="agent-AJ_1"),)
+        room.join("agent-AJ_1", "assistant")
+        await asyncio.sleep(30)
+        room.join("agent-AJ_2", "assistant")
+        await asyncio.sleep(4)
+        assert room.removed == []
+        room.jobs += (Job(dispatch="AD_1", job="AJ_2", agent_name="assistant", identity="agent-AJ_2"),)
+        await asyncio.sleep(5)
+
+        assert room.identities == {"agent-AJ_2"}
+
+
+@virtual
+async def test_another_bouncer_is_left_alone() -> None:
+    """Hidden, with our name and a dispatch of ours: also before that dispatch is listed."""
+    async with FakeRoom(metadata=house(duplicates={"grace": 0}, idle_timeout={"timeout": 1})) as room:
+        for i in (1, 2):
+            room.join(f"agent-AJ_{i}", "bouncer", hidden=True, attributes={"lk.agent.state": "listening"})
+        await asyncio.sleep(4)
+        room.jobs = tuple(
+            Job(dispatch=f"AD_{i}", job=f"AJ_{i}", agent_name="bouncer", identity=f"agent-AJ_{i}") for i in (1, 2)
+        )
+        await asyncio.sleep(60)
+
+        assert room.identities == {"agent-AJ_1", "agent-AJ_2"}
+
+
+@virtual
+async def test_an_agent_that_forges_our_name_is_an_ordinary_agent() -> None:
+    """Without a dispatch of ours the name shields nobody."""
+    async with FakeRoom() as room:
+        for i in (1, 2):
+            room.join(f"agent-AJ_{i}", "bouncer", hidden=True)
+        await asyncio.sleep(10)
+
+        assert room.identities == {"agent-AJ_1"}
+
+
+@virtual
+async def test_an_avatar_leaves_with_its_principal() -> None:
+    """In the same decision; the other principal's avatar stays."""
+    async with FakeRoom() as room:
+        for identity in ("A", "B"):
+            room.join(identity, "assistant")
+            room.join(f"{identity}-avatar", kind=Kind.AGENT, attributes={"lk.publish_on_behalf": identity})
+        await asyncio.sleep(5)
+
+        assert room.identities == {"A", "A-avatar"}
+        (first, second) = room.removed
+        assert second[0] - first[0] < 0.05
+
+
+@virtual
+async def test_an_error_in_the_loop_does_not_end_it() -> None:
+    """It is reported, and the room is looked at again."""
+    async with FakeRoom() as room:
+        with patch.object(Tracker, "room", side_effect=RuntimeError("the test says so")):
+            room.join("A", "assistant")
+            room.join("B", "assistant")
+            await asyncio.sleep(1)
+        await asyncio.sleep(5)
+
+        assert room.identities == {"A"}
+        assert any(isinstance(n, Troubled) for n in room.recorder.news)
+
+
+@virtual
+async def test_close_ends_it_at_once() -> None:
+    """Nothing is decided or called after it."""
+    async with FakeRoom() as room:
+        room.join("A", "assistant")
+        room.join("B", "assistant")
+        await asyncio.sleep(1.9)
+        room.patrol.close()
+        calls = room.calls.total()
+        await asyncio.sleep(60)
+
+        assert room.identities == {"A", "B"}
+        assert room.calls.total() == calls
+        assert not any(isinstance(n, Faulted) for n in room.recorder.news)
