@@ -1,0 +1,60 @@
+# The verbs of this project. Everything is installed into .venv, from the locked requirements; nothing else is touched.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo dev test check lock clean
+
+# The first Python on the PATH that is new enough; `make PYTHON=/path/to/python` chooses another.
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+RUN := .venv/bin/python
+
+help: ## This list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
+
+demo: .venv/ready ## Show a bouncer at work on a real LiveKit server, in under a minute
+	@$(RUN) -m demo
+
+dev: .venv/ready ## Run a LiveKit server and a bouncer, and say how to join
+	@$(RUN) -m demo dev
+
+test: .venv/ready ## Run all tests, the end-to-end ones on a real LiveKit server (ARGS="-k duplicates" for some)
+	@$(RUN) -m demo.server
+	$(RUN) -m pytest $(ARGS)
+
+check: .venv/ready ## Lint, formatting, types, and the rule of who may import what
+	$(RUN) -m ruff check
+	$(RUN) -m ruff format --check
+	$(RUN) -m mypy
+	.venv/bin/lint-imports
+
+lock: .venv/ready ## Write the requirements files from pyproject.toml (ARGS=--upgrade for the newest versions)
+	@for file in requirements.txt requirements-dev.txt; do \
+		extra=; [ $$file = requirements.txt ] || extra="--extra dev --constraint requirements.txt"; \
+		$(RUN) -m uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate \
+			--custom-compile-command "make lock" $$extra $(ARGS) pyproject.toml -o $$file || exit 1; \
+	done
+
+clean: ## Remove the virtual environment and what the tools left; the LiveKit server that was built stays
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find agent.py bouncer policies demo tests -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+# Made anew when the requirements say something new, not whenever their date changes.
+.venv/ready: requirements-dev.txt
+	@if cmp -s $< $@; then touch $@; exit; fi; \
+	if [ -z "$(PYTHON)" ]; then \
+		echo "Python 3.11 or newer is needed, and none is on the PATH. With one elsewhere: make PYTHON=/path/to/python3" >&2; \
+		exit 1; \
+	fi; \
+	echo "setting up .venv with $$($(PYTHON) --version)"; \
+	rm -rf .venv; \
+	$(PYTHON) -m venv .venv || { echo "Python has no venv module: install it (Debian: apt install python3-venv)" >&2; exit 1; }; \
+	all=$$(grep -c '==' $<); n=0; \
+	set -o pipefail; \
+	$(RUN) -m pip --disable-pip-version-check install --require-hashes --requirement $< | while read -r what name rest; do \
+		case $$what in \
+			Collecting) n=$$((n + 1)); [ $$((n % 10)) -ne 0 ] || echo "  fetched $$n of $$all packages, $${name%%=*}";; \
+			Installing) echo "  installing them";; \
+		esac; \
+	done || { rm -rf .venv; exit 1; }; \
+	cp $< $@

@@ -1,0 +1,83 @@
+"""One server and one worker of each kind for the whole run; one fresh room for each test."""
+
+from collections.abc import AsyncIterator, Generator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from livekit import api
+
+from demo.server import Server, Worker, livekit_server, worker
+from tests.e2e.world import World
+
+HERE = Path(__file__).parent
+AGENT = HERE.parents[1] / "agent.py"
+LOG_LINES = 60
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run these tests on the loop of the session, where the fixtures that outlive a test live too."""
+    for item in items:
+        if item.path.is_relative_to(HERE) and pytest_asyncio.is_async_test(item):
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the end of the workers' logs with a test that failed."""
+    report = yield
+    if report.failed and isinstance(item, pytest.Function):
+        for name, running in item.funcargs.items():
+            if isinstance(running, Worker):
+                tail = running.log_file.read_text(errors="replace").splitlines()[-LOG_LINES:]
+                report.sections.append((f"log of {name}", "\n".join(tail)))
+    return report
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def server(request: pytest.FixtureRequest) -> AsyncIterator[Server]:
+    """A LiveKit server."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+
+    def say(line: str) -> None:
+        with capture.global_and_fixture_disabled():
+            print(f"\n{line}", flush=True)
+
+    async with livekit_server(say=say) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def client(server: Server) -> AsyncIterator[api.LiveKitAPI]:
+    """An API client; one for all, because making its TLS context takes a while."""
+    async with api.LiveKitAPI(server.url, server.api_key, server.api_secret) as client:
+        yield client
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def bouncer(server: Server, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Worker]:
+    """A bouncer, as it is deployed."""
+    async with worker(AGENT, server, log_file=tmp_path_factory.mktemp("bouncer") / "log") as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def assistants(server: Server, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Worker]:
+    """A worker whose agents, named `assistant`, do as their dispatch says."""
+    script = HERE / "framework_agent.py"
+    async with worker(script, server, log_file=tmp_path_factory.mktemp("assistants") / "log") as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def lobby(server: Server, client: api.LiveKitAPI) -> AsyncIterator[World]:
+    """A room of its own, with no bouncer anywhere."""
+    async with World(server, client) as world:
+        yield world
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def world(lobby: World, bouncer: Worker) -> World:
+    """A room of its own, for a bouncer to guard."""
+    assert bouncer.returncode is None, "the bouncer's worker has ended"
+    return lobby

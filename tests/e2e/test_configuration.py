@@ -1,0 +1,107 @@
+"""The room's metadata as configuration, on a real server."""
+
+import pytest
+
+from tests.e2e.world import World
+
+
+async def test_metadata_changed_while_running_takes_effect(world: World) -> None:
+    """Who was let alone is due under the new rules, at once."""
+    await world.open({"bouncer": {"policies": {"duplicates": None}}})
+    await world.agent("A")
+    second = await world.agent("B")
+    await world.stays({"A", "B"}, seconds=4)
+
+    await world.metadata({"bouncer": {"policies": {"duplicates": {"grace": 0}}}})
+
+    await world.gone(second)
+    await world.stays({"A"}, seconds=2)
+
+
+async def test_switching_to_dry_run_stops_the_evictions(world: World) -> None:
+    """And back again resumes them."""
+    await world.open()
+    await world.agent("A")
+    await world.metadata({"bouncer": {"mode": "dry_run"}})
+    second = await world.agent("B")
+    await world.message(event="reported", identity="B")
+    await world.stays({"A", "B"}, seconds=3)
+
+    await world.metadata({})
+
+    await world.gone(second)
+
+
+async def test_bad_metadata_changes_nothing_and_is_reported(world: World) -> None:
+    """All that is wrong is named with its path, and the rules from before go on being applied."""
+    await world.open({"bouncer": {"policies": {"duplicates": None, "idle_timeout": {"timeout": 4}}}})
+    await world.metadata(
+        {"bouncer": {"mode": "enforced", "policies": {"idle_timeout": {"timeout": -1}, "duplicate": {}}}}
+    )
+
+    told = await world.message(event="config_error")
+
+    assert {error["path"] for error in told["errors"]} == {
+        "$.bouncer.mode",
+        "$.bouncer.policies.idle_timeout.timeout",
+        "$.bouncer.policies.duplicate",
+    }
+    assert told["kept"] is True
+    first, second = await world.agent("A"), await world.agent("B")
+    await world.gone(first)
+    await world.gone(second)
+    assert {m["policy"] for m in world.messages if m["event"] == "evicted"} == {"idle_timeout"}
+
+
+async def test_a_bad_first_configuration_evicts_nobody(world: World) -> None:
+    """A trailing comma must not silently enforce the defaults."""
+    await world.open('{"bouncer": {"policies": {}},}')
+    await world.agent("A")
+    await world.agent("B")
+
+    await world.stays({"A", "B"}, seconds=5)
+
+    second = {"A", "B"}
+    await world.metadata("")
+
+    async def one_left() -> bool:
+        return len(second & await world.present()) == 1
+
+    await world.until(one_left, "a good configuration is in force")
+
+
+@pytest.mark.parametrize("metadata", ["", "Ana's room", '{"theme": "dark"}', "[1, 2]", '{"theme": '])
+async def test_metadata_of_other_applications_configures_nothing(world: World, metadata: str) -> None:
+    """The defaults hold: duplicates leave, idle agents stay."""
+    await world.open(metadata)
+    await world.agent("A")
+    second = await world.agent("B")
+
+    await world.gone(second)
+
+    await world.stays({"A"}, seconds=1)
+    assert not [m for m in world.messages if m["event"] == "config_error"]
+
+
+async def test_announce_false_keeps_quiet(world: World) -> None:
+    """The eviction happens all the same."""
+    await world.open({"bouncer": {"announce": False}})
+    await world.agent("A")
+    second = await world.agent("B")
+
+    await world.gone(second)
+    await world.stays({"A"}, seconds=1)
+
+    assert world.messages == []
+
+
+async def test_the_dispatchs_metadata_is_a_layer_below_the_rooms(world: World) -> None:
+    """What the job was dispatched with holds unless the room says otherwise."""
+    idle = {"bouncer": {"policies": {"duplicates": None, "idle_timeout": {"timeout": 3}}}}
+    await world.open({"bouncer": {"exempt": {"identity": ["B"]}}}, dispatch_metadata=idle)
+    first = await world.agent("A")
+    await world.agent("B")
+
+    await world.gone(first)
+
+    await world.stays({"B"}, seconds=2)

@@ -1,0 +1,95 @@
+"""Who stays, whatever happens: on a real server, under the strictest configuration there is."""
+
+from livekit import api
+
+from tests.e2e.world import World
+
+STRICT = {"duplicates": {"grace": 0, "unnamed": True}, "idle_timeout": {"timeout": 2}}
+
+
+async def test_people_and_their_like_stay(world: World) -> None:
+    """No human, no phone caller, no ingress and no egress is ever evicted, though they do nothing at all."""
+    await world.open({"bouncer": {"policies": STRICT}})
+    for kind in ("standard", "sip", "ingress", "egress"):
+        await world.join(f"one {kind}", kind=kind, attributes={"lk.agent_name": "assistant", "lk.agent.state": "idle"})
+        await world.join(f"other {kind}", kind=kind, attributes={"lk.agent_name": "assistant"})
+    idle = await world.agent("A", name="assistant")
+
+    await world.gone(idle)
+
+    kinds = {f"{which} {kind}" for which in ("one", "other") for kind in ("standard", "sip", "ingress", "egress")}
+    await world.stays(kinds, seconds=5)
+
+
+async def test_the_bouncer_and_other_bouncers_stay(world: World) -> None:
+    """It doesn't judge itself, nor a second one that was dispatched under the same name."""
+    await world.open({"bouncer": {"policies": STRICT}})
+    assert world.bouncer
+    await world.api.agent_dispatch.create_dispatch(
+        api.CreateAgentDispatchRequest(agent_name="bouncer", room=world.room)
+    )
+
+    async def second() -> str | None:
+        others = [i for i, p in (await world.listed()).items() if p.attributes.get("lk.agent_name") == "bouncer"]
+        return next((i for i in others if world.bouncer and i != world.bouncer.identity), None)
+
+    other = await world.until(second, "a second bouncer is there")
+    await world.stays({world.bouncer.identity, other}, seconds=10)
+
+
+async def test_an_avatar_stays_with_its_agent_and_leaves_with_it(world: World) -> None:
+    """It is no agent of its own, however idle and nameless it is."""
+    await world.open({"bouncer": {"policies": {"duplicates": {"grace": 1, "unnamed": True}}}})
+    await world.agent("A")
+    await world.agent("A's avatar", name="", state="", audio=True, attributes={"lk.publish_on_behalf": "A"})
+    duplicate = await world.agent("B")
+    avatar = await world.agent("B's avatar", name="", state="", audio=True, attributes={"lk.publish_on_behalf": "B"})
+
+    await world.gone(duplicate)
+    await world.gone(avatar)
+
+    await world.stays({"A", "A's avatar"}, seconds=3)
+
+
+async def test_exempt_agents_stay_and_count(world: World) -> None:
+    """By identity or by agent name; an exempt one is seen by the rule, so the other of its name is one too many."""
+    exempt = {"identity": ["recorder-*"], "agent_name": ["notes"]}
+    await world.open({"bouncer": {"exempt": exempt, "policies": STRICT}})
+    await world.agent("recorder-1", name="recorder")
+    await world.agent("N1", name="notes")
+    await world.agent("N2", name="notes")
+    await world.agent("recorder-2", name="scribe")
+    second = await world.agent("S", name="scribe", state="thinking")
+
+    await world.gone(second)
+
+    assert (await world.message(event="evicted", identity="S"))["policy"] == "duplicates"
+    await world.message(event="held", identity="recorder-1", held_by="exempt")
+    await world.stays({"recorder-1", "recorder-2", "N1", "N2"}, seconds=5)
+
+
+async def test_a_dry_run_removes_nobody_and_reports(world: World) -> None:
+    """Everything is decided, nobody is touched, and the room is told who would have had to leave."""
+    await world.open({"bouncer": {"mode": "dry_run", "policies": STRICT}})
+    await world.agent("A")
+    await world.agent("B")
+
+    told = await world.message(event="reported", identity="B", policy="duplicates")
+    assert told["mode"] == "dry_run"
+    await world.message(event="reported", identity="A", policy="idle_timeout")
+
+    await world.stays({"A", "B"}, seconds=5)
+    keys = [(m["identity"], m["policy"]) for m in world.messages]
+    assert len(keys) == len(set(keys))
+
+
+async def test_off_does_nothing(world: World) -> None:
+    """It stays in the room to watch the metadata, and that is all."""
+    await world.create({"bouncer": {"mode": "off", "policies": STRICT}})
+    await world.open({"bouncer": {"mode": "off", "policies": STRICT}})
+    await world.agent("A")
+    await world.agent("B")
+
+    await world.stays({"A", "B"}, seconds=5)
+
+    assert world.messages == []

@@ -1,0 +1,138 @@
+"""The worker as a process: started from anywhere, full of rooms, misconfigured, drained."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import aiohttp
+import pytest
+from livekit import api
+
+from demo.server import Server, Worker, worker
+from tests.e2e.conftest import AGENT
+from tests.e2e.world import World
+
+ROOMS = 40
+
+
+async def health(running: Worker) -> dict[str, object]:
+    """What the worker says of itself, once it says that it is well."""
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{running.http_port}") as session:
+        async with session.get("/") as answer:
+            assert answer.status == 200, await answer.text()
+        async with session.get("/worker") as answer:
+            told: dict[str, object] = await answer.json()
+            return told
+
+
+async def guarded(world: World, rooms: list[str]) -> bool:
+    """Whether every one of these rooms has a bouncer that says so."""
+    for room in rooms:
+        listed = await world.api.room.list_participants(api.ListParticipantsRequest(room=room))
+        if not any(p.attributes.get("bouncer.guarding") for p in listed.participants):
+            return False
+    return True
+
+
+async def test_forty_rooms_opened_at_once_are_all_guarded(world: World) -> None:
+    """None is lost to a busy machine: a dispatch that a worker declines is never tried again."""
+    rooms = [f"{world.room}-{i}" for i in range(ROOMS)]
+    dispatch = api.RoomAgentDispatch(agent_name="bouncer")
+    await asyncio.gather(
+        *(world.api.room.create_room(api.CreateRoomRequest(name=room, agents=[dispatch])) for room in rooms)
+    )
+    try:
+        await world.until(lambda: guarded(world, rooms), "all rooms are guarded", within=60)
+    finally:
+        await asyncio.gather(*(world.api.room.delete_room(api.DeleteRoomRequest(room=room)) for room in rooms))
+
+
+@pytest.mark.parametrize("command", ["start", "dev"])
+async def test_it_runs_from_any_folder_whatever_the_environment_says(
+    command: str, lobby: World, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shared .env that sets LIVEKIT_TOKEN and LIVEKIT_AGENT_NAME for the user's own agent is no obstacle."""
+    monkeypatch.chdir(tmp_path)
+    name = f"bouncer-{lobby.room}"
+    environment = {"BOUNCER_AGENT_NAME": name, "LIVEKIT_TOKEN": "not ours", "LIVEKIT_AGENT_NAME": "assistant"}
+    async with worker(AGENT, server, env=environment, args=(command,), log_file=tmp_path / "log") as running:
+        await lobby.open(agent_name=name)
+        await lobby.agent("A")
+        second = await lobby.agent("B")
+
+        await lobby.gone(second)
+
+        assert (await health(running))["agent_name"] == name
+        await lobby.close()
+
+
+async def test_its_load_is_the_rooms_it_guards(lobby: World, server: Server, tmp_path: Path) -> None:
+    """With as many as BOUNCER_MAX_ROOMS it reports 0.7, from which on the server gives it no more."""
+    name = f"bouncer-{lobby.room}"
+    environment = {"BOUNCER_AGENT_NAME": name, "BOUNCER_MAX_ROOMS": "2"}
+    async with worker(AGENT, server, env=environment, log_file=tmp_path / "log") as running:
+        rooms = [lobby.room, f"{lobby.room}-2"]
+        dispatch = api.RoomAgentDispatch(agent_name=name)
+        for room in rooms:
+            await lobby.api.room.create_room(api.CreateRoomRequest(name=room, agents=[dispatch]))
+        await lobby.until(lambda: guarded(lobby, rooms), "both rooms are guarded")
+
+        async def full() -> bool:
+            told = await health(running)
+            return told.get("active_jobs") == 2 and abs(float(str(told.get("worker_load", 0))) - 0.7) < 1e-6
+
+        await lobby.until(full, "it is full")
+        for room in rooms:
+            await lobby.api.room.delete_room(api.DeleteRoomRequest(room=room))
+
+
+async def test_sigterm_drains(lobby: World, server: Server, tmp_path: Path) -> None:
+    """It takes no more rooms, goes on guarding the one it has, and ends with status 0 once that closes."""
+    name = f"bouncer-{lobby.room}"
+    async with worker(AGENT, server, env={"BOUNCER_AGENT_NAME": name}, log_file=tmp_path / "log") as running:
+        await lobby.open(agent_name=name)
+        running.terminate()
+        await running.line(lambda line: line["message"] == "draining worker")
+        await lobby.agent("A")
+        second = await lobby.agent("B")
+        await lobby.gone(second)
+
+        await lobby.close()
+
+        assert await running.exited() == 0
+
+
+async def test_ctrl_c_ends_a_dev_worker_at_once(lobby: World, server: Server, tmp_path: Path) -> None:
+    """It lets go of its rooms and ends, without a traceback."""
+    name = f"bouncer-{lobby.room}"
+    environment = {"BOUNCER_AGENT_NAME": name}
+    async with worker(AGENT, server, env=environment, args=("dev",), log_file=tmp_path / "log") as running:
+        await lobby.open(agent_name=name)
+        os.kill(running.pid, signal.SIGINT)
+
+        await running.exited()
+
+        assert "Traceback" not in running.log_file.read_text()
+
+
+def test_a_bad_environment_stops_it_from_starting(server: Server) -> None:
+    """All that is wrong is named, with the variable, and nothing is guessed."""
+    environment = {
+        **os.environ,
+        **server.env,
+        "BOUNCER_MAX_ROOMS": "many",
+        "BOUNCER_CONFIG": '{"bouncer": {"mode": "of", "policies": {"idle_timeout": {"timeout": "soon"}}}}',
+    }
+    ended = subprocess.run(
+        [sys.executable, AGENT, "start"], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines() == [
+        "BOUNCER_MAX_ROOMS: must be a whole number from 1 to 100000, not “many”",
+        "BOUNCER_CONFIG: $.bouncer.mode: must be 'enforce', 'dry_run' or 'off', not \"of\"",
+        'BOUNCER_CONFIG: $.bouncer.policies.idle_timeout.timeout: must be a number, not "soon"',
+    ]

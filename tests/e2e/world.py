@@ -1,0 +1,333 @@
+"""A room on a real server: who is in it, what they do, and waiting for what should happen to them.
+
+Waits are for conditions, with limits that only a broken thing reaches; nothing asserts that something was quick.
+"""
+
+import asyncio
+import json
+import math
+import secrets
+import time
+from array import array
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+
+from livekit import api, rtc
+
+from demo.server import Server
+
+Kind = Literal["standard", "egress", "ingress", "sip", "agent"]
+Message = dict[str, Any]
+T = TypeVar("T")
+
+LIMIT = 20.0
+"""Seconds to wait for something that should take a moment."""
+
+POLL = 0.1
+"""Seconds between two looks at the server's list."""
+
+SAMPLE_RATE = 16_000
+FRAME = SAMPLE_RATE // 10
+SILENCE = bytes(2 * FRAME)
+TONE = array("h", (round(10_000 * math.sin(2 * math.pi * 440 * i / SAMPLE_RATE)) for i in range(FRAME))).tobytes()
+
+OBSERVER = "observer"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A framework agent that was dispatched and is there."""
+
+    dispatch: str
+    identity: str
+    sid: str
+
+
+class Member:
+    """A participant with a real connection of its own, doing what clients do."""
+
+    def __init__(self, url: str, identity: str, token: str) -> None:
+        self.identity = identity
+        self.token = token
+        self.sid = ""
+        self.reason: int | None = None
+        """Why it is no longer connected (`rtc.DisconnectReason`); None while it is."""
+        self.sounding = False
+        """Whether its audio track carries a tone rather than silence."""
+        self._url = url
+        self._out = asyncio.Event()
+        self._audio: asyncio.Task[None] | None = None
+
+    async def join(self) -> None:
+        """Connect, as a new participant."""
+        self.room = rtc.Room()
+        self.reason = None
+        self._out = asyncio.Event()
+        self.room.on("disconnected", self._on_disconnected)
+        await _bounded(self.room.connect(self._url, self.token, rtc.RoomOptions(auto_subscribe=False)))
+        self.sid = self.room.local_participant.sid
+
+    async def rejoin(self) -> None:
+        """Come back with the token it came with, and with its audio track if it had one."""
+        had_audio = self._audio is not None
+        await self.leave()
+        await self.join()
+        if had_audio:
+            await self.publish_audio()
+
+    async def leave(self) -> None:
+        """Disconnect, if it is not out already."""
+        if self._audio:
+            self._audio.cancel()
+            await asyncio.gather(self._audio, return_exceptions=True)
+            self._audio = None
+        await _bounded(self.room.disconnect())
+
+    async def out(self, *, within: float = LIMIT) -> int:
+        """Wait until it is disconnected, and return why."""
+        async with asyncio.timeout(within):
+            await self._out.wait()
+        assert self.reason is not None
+        return self.reason
+
+    async def publish_audio(self) -> None:
+        """Publish a microphone track, silent until told otherwise."""
+        source = rtc.AudioSource(SAMPLE_RATE, 1, queue_size_ms=200)
+        track = rtc.LocalAudioTrack.create_audio_track("voice", source)
+        options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE)
+        await _bounded(self.room.local_participant.publish_track(track, options))
+        self._audio = asyncio.create_task(self._feed(source))
+
+    async def say(self, seconds: float = 1.0) -> None:
+        """Sound a tone for some time, on a track that is published first if need be."""
+        if self._audio is None:
+            await self.publish_audio()
+        self.sounding = True
+        await asyncio.sleep(seconds)
+        self.sounding = False
+
+    async def set_state(self, state: str) -> None:
+        """Say what an agent is doing, as an AgentSession does."""
+        await self.set_attributes({"lk.agent.state": state})
+
+    async def set_attributes(self, attributes: dict[str, str]) -> None:
+        """Change some of its own attributes."""
+        await _bounded(self.room.local_participant.set_attributes(attributes))
+
+    async def send_data(self, payload: str = "ping", topic: str = "chat") -> None:
+        """Send a data packet to everybody."""
+        await _bounded(self.room.local_participant.publish_data(payload, topic=topic))
+
+    async def transcribe(self, text: str) -> None:
+        """Send a transcription, as an AgentSession does for what it hears and says."""
+        await _bounded(self.room.local_participant.send_text(text, topic="lk.transcription"))
+
+    def _on_disconnected(self, reason: rtc.DisconnectReason.ValueType) -> None:
+        self.reason = reason
+        self._out.set()
+
+    async def _feed(self, source: rtc.AudioSource) -> None:
+        try:
+            while True:
+                data = TONE if self.sounding else SILENCE
+                await source.capture_frame(rtc.AudioFrame(data, SAMPLE_RATE, 1, FRAME))
+        finally:
+            await source.aclose()
+
+
+class World:
+    """One fresh room, and everything that a test does in it."""
+
+    def __init__(self, server: Server, client: api.LiveKitAPI) -> None:
+        self.server = server
+        self.api = client
+        self.room = f"test-{secrets.token_hex(4)}"
+        self.messages: list[Message] = []
+        """What the bouncer told the room, oldest first, as an observer heard it that is neither human nor agent."""
+        self.bouncer: Job | None = None
+        self._members: list[Member] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave nobody and nothing behind, whatever has happened."""
+        await asyncio.gather(*(member.leave() for member in self._members), return_exceptions=True)
+        await self.close()
+
+    async def create(self, metadata: Mapping[str, Any] | str | None = None) -> None:
+        """Create the room, and have somebody listen to what the bouncer will tell it."""
+        await self.api.room.create_room(api.CreateRoomRequest(name=self.room, metadata=_text(metadata)))
+        observer = await self.join(OBSERVER, kind="egress", hidden=True)
+        observer.room.on("data_received", self._on_data)
+
+    async def open(
+        self,
+        metadata: Mapping[str, Any] | str | None = None,
+        *,
+        agent_name: str = "bouncer",
+        dispatch_metadata: Mapping[str, Any] | str | None = None,
+    ) -> None:
+        """Create the room with this metadata, and wait until a bouncer guards it."""
+        await self.create(metadata)
+        request = api.CreateAgentDispatchRequest(
+            agent_name=agent_name, room=self.room, metadata=_text(dispatch_metadata)
+        )
+        dispatch = await self.api.agent_dispatch.create_dispatch(request)
+
+        async def guarding() -> Job | None:
+            for info in (await self.listed()).values():
+                if info.attributes.get("bouncer.guarding"):
+                    return Job(dispatch.id, info.identity, info.sid)
+            return None
+
+        self.bouncer = await self.until(guarding, "a bouncer guards the room", within=30)
+
+    async def close(self) -> None:
+        """Close the room, if it is not closed already."""
+        with suppress(api.TwirpError):
+            await self.api.room.delete_room(api.DeleteRoomRequest(room=self.room))
+
+    async def metadata(self, metadata: Mapping[str, Any] | str) -> None:
+        """Replace the room's metadata."""
+        await self.api.room.update_room_metadata(
+            api.UpdateRoomMetadataRequest(room=self.room, metadata=_text(metadata))
+        )
+
+    async def human(self, identity: str, *, audio: bool = False, attributes: Mapping[str, str] | None = None) -> Member:
+        """Have a person join."""
+        return await self.join(identity, audio=audio, attributes=attributes)
+
+    async def agent(
+        self,
+        identity: str,
+        *,
+        name: str = "assistant",
+        audio: bool = False,
+        state: str = "listening",
+        attributes: Mapping[str, str] | None = None,
+        hidden: bool = False,
+    ) -> Member:
+        """Have an agent join as a framework agent shows itself, its name as if the server had stamped it."""
+        shown = {"lk.agent_name": name, "lk.agent.state": state, **(attributes or {})}
+        shown = {key: value for key, value in shown.items() if value}
+        return await self.join(identity, kind="agent", grant=True, audio=audio, attributes=shown, hidden=hidden)
+
+    async def join(
+        self,
+        identity: str,
+        *,
+        kind: Kind = "standard",
+        grant: bool = False,
+        audio: bool = False,
+        attributes: Mapping[str, str] | None = None,
+        hidden: bool = False,
+    ) -> Member:
+        """Have somebody join with a token of this kind, `grant` being the agent grant."""
+        grants = api.VideoGrants(
+            room_join=True, room=self.room, agent=grant or None, hidden=hidden or None, can_update_own_metadata=True
+        )
+        token = (
+            api.AccessToken(self.server.api_key, self.server.api_secret)
+            .with_identity(identity)
+            .with_kind(kind)
+            .with_grants(grants)
+            .with_attributes(dict(attributes or {}))
+        )
+        member = Member(self.server.url, identity, token.to_jwt())
+        await member.join()
+        self._members.append(member)
+        if audio:
+            await member.publish_audio()
+            await self.until(lambda: self._publishes(identity), f"the track of {identity} is listed")
+        return member
+
+    async def dispatch(self, agent_name: str, **metadata: object) -> Job:
+        """Dispatch an agent of framework_agent.py, and wait until it is there."""
+        request = api.CreateAgentDispatchRequest(agent_name=agent_name, room=self.room, metadata=json.dumps(metadata))
+        dispatch = await self.api.agent_dispatch.create_dispatch(request)
+
+        async def joined() -> Job | None:
+            for info in (await self.listed()).values():
+                # Whose room is closed while it is still joining hangs in that for a minute.
+                active = info.state == api.ParticipantInfo.State.ACTIVE
+                if active and info.attributes.get("harness.dispatch") == dispatch.id:
+                    return Job(dispatch.id, info.identity, info.sid)
+            return None
+
+        return await self.until(joined, f"a job of {agent_name} joins", within=30)
+
+    async def listed(self) -> dict[str, api.ParticipantInfo]:
+        """Everybody the server lists, hidden ones too, by identity."""
+        try:
+            found = await self.api.room.list_participants(api.ListParticipantsRequest(room=self.room))
+        except api.TwirpError as error:
+            if error.code != api.TwirpErrorCode.NOT_FOUND:
+                raise
+            return {}
+        return {info.identity: info for info in found.participants if info.identity != OBSERVER}
+
+    async def present(self) -> set[str]:
+        """Return the identities of everybody who is there, the bouncer's included."""
+        return set(await self.listed())
+
+    async def gone(self, who: str | Member | Job, *, within: float = LIMIT) -> None:
+        """Wait until an identity, or this very connection of a member, is no longer listed."""
+
+        async def not_listed() -> bool:
+            if isinstance(who, str):
+                return who not in await self.present()
+            return who.sid not in {info.sid for info in (await self.listed()).values()}
+
+        await self.until(not_listed, f"{who if isinstance(who, str) else who.identity} is gone", within=within)
+
+    async def stays(self, identities: Iterable[str], seconds: float) -> None:
+        """Make sure that for so long nobody of these leaves, not even to come back."""
+        expected = set(identities)
+        first = {identity: info.sid for identity, info in (await self.listed()).items() if identity in expected}
+        assert set(first) == expected, f"not there to begin with: {expected - set(first)}"
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            await asyncio.sleep(POLL)
+            now = {identity: info.sid for identity, info in (await self.listed()).items() if identity in expected}
+            assert now == first, f"left or came back: {set(first.items()) - set(now.items())}"
+
+    async def message(self, *, within: float = LIMIT, **facts: object) -> Message:
+        """Wait until the room was told something that has these facts, and return it."""
+
+        async def told() -> Message | None:
+            return next((message for message in self.messages if facts.items() <= message.items()), None)
+
+        return await self.until(told, f"the room is told {facts}", within=within)
+
+    async def until(self, condition: Callable[[], Awaitable[T | None]], what: str, *, within: float = LIMIT) -> T:
+        """Wait until the condition gives something true, and return that."""
+        end = time.monotonic() + within
+        while not (result := await condition()):
+            present = await self.present()
+            assert time.monotonic() < end, f"{within:g} s, and not yet: {what}. Present: {sorted(present)}"
+            await asyncio.sleep(POLL)
+        return result
+
+    async def _publishes(self, identity: str) -> bool:
+        info = (await self.listed()).get(identity)
+        return info is not None and len(info.tracks) > 0
+
+    def _on_data(self, packet: rtc.DataPacket) -> None:
+        if packet.topic == "bouncer":
+            self.messages.append(json.loads(packet.data))
+
+
+async def _bounded(call: Coroutine[Any, Any, T]) -> T:
+    """Run a call of the client SDK, which may never answer on a connection that has just been ended."""
+    async with asyncio.timeout(LIMIT):
+        return await call
+
+
+def _text(metadata: Mapping[str, Any] | str | None) -> str:
+    return metadata if isinstance(metadata, str) else json.dumps(metadata) if metadata is not None else ""
