@@ -439,8 +439,7 @@ def _without_settings(server: Server) -> dict[str, str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith(("LIVEKIT_", "BOUNCER_"))}
     if urlsplit(server.url).hostname in {LOOPBACK, "localhost", "::1"}:
         # The framework would send its connection through these, even to this machine.
-        env.pop("HTTP_PROXY", None)
-        env.pop("HTTPS_PROXY", None)
+        env = {name: value for name, value in env.items() if name.upper() not in ("HTTP_PROXY", "HTTPS_PROXY")}
     return env
 
 
