@@ -1,13 +1,14 @@
 """All that a policy may import, and nothing else."""
 
-from bouncer.policy import Action, Count, Glob, Policy, Seconds, Verdict, matches
-from bouncer.room import UNLISTED_FOR, Instant, Kind, Participant, Role, Room
+from bouncer.policy import Action, Count, Glob, Globs, Hearing, Policy, Seconds, Verdict, matches
+from bouncer.room import Instant, Kind, Participant, Role, Room, in_order, known_by
 
 __all__ = [
-    "UNLISTED_FOR",
     "Action",
     "Count",
     "Glob",
+    "Globs",
+    "Hearing",
     "Instant",
     "Kind",
     "Participant",
@@ -16,5 +17,7 @@ __all__ = [
     "Room",
     "Seconds",
     "Verdict",
+    "in_order",
+    "known_by",
     "matches",
 ]

@@ -16,12 +16,12 @@ from itertools import pairwise
 from textwrap import dedent
 from typing import Annotated, Any, Literal, cast, get_type_hints
 
-from annotated_types import Ge, Le, MaxLen
+from annotated_types import Ge, Le
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic_core import ErrorDetails
 
 from bouncer.decide import Guards
-from bouncer.policy import Action, Count, Glob, Policy, Rule, Seconds
+from bouncer.policy import Action, Count, Globs, Policy, Rule, Seconds
 
 KEY = "bouncer"
 MAX_SIZE = 64 * 1024
@@ -36,8 +36,7 @@ MAX_DIGITS = 400
 """Digits of a number beyond which it is read as infinite; no float has more than 309 before the point."""
 
 Mode = Literal["enforce", "dry_run", "off"]
-Hearing = Literal["auto", "off"]
-Globs = Annotated[tuple[Glob, ...], MaxLen(256)]
+Hearing = Literal["auto", "off", "level"]
 
 _STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True, use_attribute_docstrings=True)
 
@@ -83,6 +82,9 @@ class Config:
     guards: Guards = field(default_factory=Guards)
     reconcile: float = 15.0
     announce: bool = True
+    leave_within: float = 3.5
+    hearing: Literal["off", "level"] = "off"
+    """What is listened to: "auto" is resolved by what the rules need."""
     effective: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """The merged JSON it was made from, with every default filled in: what is logged and compared."""
 
@@ -102,8 +104,12 @@ class _Exempt(BaseModel):
 class _Eviction(BaseModel):
     model_config = _STRICT
 
+    leave_within: Seconds = 3.5
+    """Seconds that an agent has to leave by itself, where it is asked to by deleting its dispatch."""
     max_per_minute: Count = 10
     """How many removals a room may see in any minute."""
+    keep_last_agent: bool = False
+    """Whether the last agent stays while a human is in the room."""
 
 
 class _Common(BaseModel):
@@ -262,6 +268,8 @@ def options_model(policy: type[Policy]) -> type[BaseModel]:
             Annotated[hints[option.name], Field(description=docs.get(option.name, ""))],
             ... if required else default,
         )
+    default_action = getattr(policy, "default_action", "evict")
+    own["action"] = (Annotated[Action, Field(description=_Common.model_fields["action"].description)], default_action)
     return create_model(policy.__name__, __base__=_Common, __doc__=policy.__doc__, **own)
 
 
@@ -313,6 +321,10 @@ def _validate(
             shown.append(dumped)
             if rule:
                 rules.append(rule)
+            if getattr(policy, "hearing", "unused") == "needed" and value.get("hearing") == "off":
+                problems.append(
+                    Problem(layer, path, 'can\'t work with "hearing": "off", since it goes by what is heard')
+                )
         effective[policy.name] = shown if is_list else shown[0]
     if problems:
         return None, problems
@@ -324,13 +336,22 @@ def _validate(
                 exempt_identities=whole.exempt.identity,
                 exempt_agent_names=whole.exempt.agent_name,
                 max_per_minute=whole.eviction.max_per_minute,
+                keep_last_agent=whole.eviction.keep_last_agent,
             ),
+            leave_within=whole.eviction.leave_within,
             reconcile=whole.reconcile,
             announce=whole.announce,
+            hearing=_hearing(whole.hearing, rules),
             effective={**whole.model_dump(mode="json"), "policies": effective},
         ),
         [],
     )
+
+
+def _hearing(asked: Hearing, rules: Sequence[Rule]) -> Literal["off", "level"]:
+    if asked == "auto":
+        return "level" if any(getattr(rule.policy, "hearing", "unused") != "unused" for rule in rules) else "off"
+    return asked
 
 
 def _rule(
@@ -376,6 +397,7 @@ _WORDS: Mapping[str, str] = {
     "less_than_equal": "must be at most {le:g}",
     "string_too_short": "must not be empty",
     "string_too_long": "must have at most {max_length} characters",
+    "too_short": "must have at least {min_length} entries",
     "too_long": "must have at most {max_length} entries",
     "literal_error": "must be {expected}",
 }
@@ -392,6 +414,8 @@ def _problems(layer: str, path: str, error: ValidationError, model: type[BaseMod
 def _problem(layer: str, path: str, details: ErrorDetails, model: type[BaseModel]) -> Problem:
     location = details["loc"]
     for step in location:
+        if step == "[key]":  # pydantic's way of saying that the name itself is wrong
+            continue
         path = f"{path}[{step}]" if isinstance(step, int) else _join(path, step)
     if details["type"] == "extra_forbidden":
         return Problem(layer, path, _unknown(str(location[-1]), _known(model, location[:-1])))

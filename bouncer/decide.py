@@ -25,6 +25,7 @@ class Held(StrEnum):
 
     EXEMPT = "exempt"
     DOUBT = "doubt"
+    LAST = "keep_last_agent"
     BUDGET = "max_per_minute"
 
 
@@ -35,6 +36,7 @@ class Guards:
     exempt_identities: tuple[str, ...] = ()
     exempt_agent_names: tuple[str, ...] = ()
     max_per_minute: int = 10
+    keep_last_agent: bool = False
 
     def exempts(self, participant: Participant) -> bool:
         """Whether the configuration has put this participant beyond every policy."""
@@ -136,7 +138,8 @@ def decide(room: Room, rules: Sequence[Rule], guards: Guards, now: Instant, ledg
     ahead = [f.verdict.due for f in findings]
     due = [f for f in findings if f.verdict.due <= now]
 
-    held = [Hold(f, by) for f in due if (by := _held(f, guards))]
+    last = _last_agent(findings, room, guards, now)
+    held = [Hold(f, by) for f in due if (by := _held(f, guards, last))]
     kept_back = {hold.finding.key for hold in held}
     free = [f for f in due if f.key not in kept_back and f.key not in ledger.handled]
     reports = [f for f in free if f.rule.action == "report"]
@@ -209,12 +212,34 @@ def _settled(verdict: Verdict) -> Verdict:
     return Verdict(who, max(verdict.due, who.joined_at + UNLISTED_FOR), verdict.reason, verdict.doubt)
 
 
-def _held(finding: Finding, guards: Guards) -> Held | None:
+def _held(finding: Finding, guards: Guards, last: str = "") -> Held | None:
+    """What holds a due finding back; `last` is the sid of the agent that has to stay, if any."""
     if guards.exempts(finding.participant):
         return Held.EXEMPT
-    if finding.verdict.doubt and finding.rule.action == "evict":
+    if finding.rule.action == "report":
+        return None
+    if finding.verdict.doubt:
         return Held.DOUBT
+    if finding.participant.sid == last and not finding.rule.may_clear_room:
+        return Held.LAST
     return None
+
+
+def _last_agent(findings: Iterable[Finding], room: Room, guards: Guards, now: Instant) -> str:
+    """The sid of the agent that `keep_last_agent` keeps: once all are due, the one that came due last; "" if none.
+
+    It goes by all that came due rather than by what is left to do, so that time alone never takes an eviction back.
+    """
+    if not guards.keep_last_agent or not room.humans:
+        return ""
+    first: dict[str, Instant] = {}
+    for f in findings:
+        if f.rule.action == "evict" and f.verdict.due <= now and _held(f, guards) is None:
+            first.setdefault(f.participant.sid, f.verdict.due)
+    agents = [agent for agent in room.agents if not guards.exempts(agent)]
+    if not agents or any(agent.sid not in first for agent in agents):
+        return ""
+    return min(agents, key=lambda agent: (-first[agent.sid], agent.age)).sid
 
 
 def _with_their_avatars(

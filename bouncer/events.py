@@ -97,6 +97,17 @@ class Signal:
 
 
 @dataclass(frozen=True, slots=True)
+class Heard:
+    """What is heard of a participant changed."""
+
+    at: Instant
+    """Since when it is so: dated back to when the sound began or ended."""
+    sid: str
+    speaking: bool | None
+    """None: not known, for what is not subscribed to, encrypted or stalled. That is not the same as silent."""
+
+
+@dataclass(frozen=True, slots=True)
 class Transcribed:
     """A participant sent (a piece of) a transcription."""
 
@@ -121,4 +132,24 @@ class Dispatched:
     jobs: tuple[Job, ...]
 
 
-Event = Connected | Disconnected | Joined | Left | Attributes | Signal | Transcribed | Listed | Dispatched
+@dataclass(frozen=True, slots=True)
+class RemovalSent:
+    """A removal of ours went out to the server."""
+
+    at: Instant
+    identity: str
+
+
+Event = (
+    Connected
+    | Disconnected
+    | Joined
+    | Left
+    | Attributes
+    | Signal
+    | Heard
+    | Transcribed
+    | Listed
+    | Dispatched
+    | RemovalSent
+)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from bouncer.api import ApiError, RoomApi, Trouble
 from bouncer.config import Config, ConfigError, Layer, Mode, load
 from bouncer.decide import BUDGET_WINDOW, Decision, Finding, Ledger, decide
-from bouncer.events import Connected, Dispatched, Event, Joined, Left, Listed
+from bouncer.events import Connected, Dispatched, Event, Joined, Left, Listed, RemovalSent
 from bouncer.eviction import DryRun, Evictor, Outcome, Remover
 from bouncer.observers import (
     Configured,
@@ -242,8 +242,10 @@ class Patrol:
         return any(f.participant.sid == sid for f in decision.evictions)
 
     def _sent_one(self, finding: Finding) -> None:
+        now = self._loop.time()
         self._unsent.discard(finding.participant.sid)
-        self._sent.append(self._loop.time())
+        self._sent.append(now)
+        self.tracker.apply(RemovalSent(now, finding.participant.identity))
 
     async def _absent(self, sid: str, within: float) -> bool:
         """Wait until a participant is seen gone, for so many seconds at most; whether it is."""

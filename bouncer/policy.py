@@ -28,6 +28,9 @@ Count = Annotated[int, Ge(1), Le(1_000_000)]
 Glob = Annotated[str, MinLen(1), MaxLen(256)]
 """A case-sensitive pattern that has to match the whole name: `*` any text, `?` one character, `[ab]` one of these."""
 
+Globs = Annotated[tuple[Glob, ...], MaxLen(256)]
+"""Some such patterns."""
+
 Action = Literal["evict", "report"]
 
 
@@ -43,9 +46,18 @@ class Verdict:
     """Why this can't be known for certain. A verdict in doubt is reported when it comes due, never carried out."""
 
 
+Hearing = Literal["unused", "useful", "needed"]
+
+
 @runtime_checkable
 class Policy(Protocol):
-    """One house rule with its options."""
+    """One house rule with its options.
+
+    Beside `name` a policy may have these class variables, where what they say of most policies is not so of it:
+    `default_action: ClassVar[Action] = "evict"`, what happens if the configuration doesn't say;
+    `hearing: ClassVar[Hearing] = "unused"`, whether its facts depend on what is heard;
+    `may_clear_room: ClassVar[bool] = False`, whether it evicts the last agent even under `keep_last_agent`.
+    """
 
     name: ClassVar[str]
 
@@ -65,6 +77,11 @@ class Rule:
     """Seconds before due at which the room is told; 0 tells nobody."""
     only: tuple[str, ...] | None = None
     """Globs on the agent name: whom the policy judges, not whom it sees. None judges everybody."""
+
+    @property
+    def may_clear_room(self) -> bool:
+        """Whether it evicts the last agent even under `keep_last_agent`."""
+        return bool(getattr(self.policy, "may_clear_room", False))
 
     @property
     def id(self) -> str:

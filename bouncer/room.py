@@ -5,7 +5,7 @@ The rule of this file: what is written here was true when it was written and nev
 None says «not so» or «not known». The tracker makes these records; policies and `decide` only read them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -75,6 +75,15 @@ class Participant:
     state: str = ""
     """`lk.agent.state`, if it publishes one."""
     state_at: Instant = 0.0
+    """When it got into that state."""
+    speaking_since: Instant | None = None
+    """Since when it is speaking: as it is heard, else as an agent's state says; None while it isn't."""
+    spoke_at: Instant | None = None
+    """When its last speech ended."""
+    unanswered_since: Instant | None = None
+    """For an agent: the end of the first human speech that it has not reacted to."""
+    chatting_since: Instant | None = None
+    """For an agent: when it first spoke after the last human speech."""
     principal_left_at: Instant | None = None
     """For an orphaned avatar: when its principal left. Without a principal it is judged like any other agent."""
 
@@ -91,7 +100,7 @@ class Participant:
     @property
     def busy(self) -> bool:
         """Whether it is at work right now, so that time passing doesn't make it idle."""
-        return self.state in ACTIVE_STATES
+        return self.state in ACTIVE_STATES or self.speaking_since is not None
 
     @property
     def unlisted(self) -> bool:
@@ -113,6 +122,10 @@ class Room:
     participants: tuple[Participant, ...] = ()
     watching_since: Instant = 0.0
     """Since when nothing could escape us; facts known only by watching are never earlier."""
+    humans_left_at: Instant | None = None
+    """When the last human left; None while one is there, and as long as none has come."""
+    evicted_at: Mapping[str, Instant] = field(default_factory=dict, hash=False)
+    """When removals were last sent, by identity."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "participants", tuple(sorted(self.participants, key=lambda p: p.age)))
@@ -132,8 +145,43 @@ class Room:
         """The avatars, also orphaned ones, oldest first; `on_behalf_of` says to whom each belongs."""
         return tuple(p for p in self.participants if p.on_behalf_of)
 
+    @property
+    def opened_at(self) -> Instant:
+        """Since when the room is open, as far as we can answer for it."""
+        return self.watching_since
+
+    @property
+    def chatter_since(self) -> Instant | None:
+        """When the second distinct agent spoke after the last human speech; None while fewer have."""
+        began = sorted(p.chatting_since for p in self.agents if p.chatting_since is not None)
+        return began[1] if len(began) > 1 else None
+
     def without(self, sids: frozenset[str]) -> "Room":
         """The same room once the participants with these sids have left."""
         if not sids:
             return self
         return replace(self, participants=tuple(p for p in self.participants if p.sid not in sids))
+
+
+def in_order(agents: Iterable[Participant], *, newest: bool = False) -> list[Participant]:
+    """Agents by their right to stay: the oldest first, or the newest; those replaced by a newer job come last.
+
+    Of agents from one dispatch the newest job is the rightful one: a crashed agent stays listed for about 20 s, and its
+    restarted job joins beside it.
+    """
+    oldest_first = sorted(agents, key=lambda agent: agent.age)
+    newest_of = {agent.dispatch or agent.sid: agent.sid for agent in oldest_first}
+    rightful = [agent for agent in oldest_first if newest_of[agent.dispatch or agent.sid] == agent.sid]
+    replaced = [agent for agent in oldest_first if newest_of[agent.dispatch or agent.sid] != agent.sid]
+    return [*(reversed(rightful) if newest else rightful), *reversed(replaced)]
+
+
+def known_by(agent: Participant, elders: Iterable[Participant]) -> Instant:
+    """When it can be known that an agent is no restarted job of one of these: when it joined, or some time later.
+
+    An elder that showed life after the agent joined is no corpse. Otherwise the agent may be the replacement of one, if
+    it is a job whose dispatch is not listed yet.
+    """
+    if agent.unlisted and any(elder.alive_at <= agent.joined_at for elder in elders):
+        return agent.joined_at + UNLISTED_FOR
+    return agent.joined_at

@@ -15,11 +15,13 @@ from bouncer.events import (
     Disconnected,
     Dispatched,
     Event,
+    Heard,
     Info,
     Job,
     Joined,
     Left,
     Listed,
+    RemovalSent,
     Signal,
     Transcribed,
 )
@@ -53,8 +55,13 @@ class _Member:
     """When an event last told its attributes; a list that was asked for earlier knows less."""
     job: Job | None = None
     transcribed: bool = False
-    signalled: bool = False
     audio: bool = False
+    heard: bool | None = None
+    """Whether it is heard speaking; None while that is not known."""
+    speaking_since: Instant | None = None
+    spoke_at: Instant | None = None
+    unanswered_since: Instant | None = None
+    chatting_since: Instant | None = None
     missing: int = 0
     """How many lists in a row lacked it."""
     left_at: Instant | None = None
@@ -75,12 +82,17 @@ class Tracker:
     _by_identity: dict[str, str] = field(default_factory=dict)
     _departed: OrderedDict[str, _Member] = field(default_factory=OrderedDict)
     _jobs: dict[str, Job] = field(default_factory=dict)
+    _humans_came: bool = False
+    _humans_left_at: Instant | None = None
+    _evicted_at: OrderedDict[str, Instant] = field(default_factory=OrderedDict)
 
     def apply(self, event: Event) -> None:
         """Take in one event. Events of one source come in order; sources may be interleaved at will."""
         match event:
             case Connected(at, me, others):
                 self._me, self._watching_since, self.blind = me.identity, at, False
+                for known in self._members.values():
+                    known.unanswered_since = known.chatting_since = None
                 self._take_list(at, at, (me, *others))
             case Disconnected():
                 self.blind = True
@@ -88,26 +100,25 @@ class Tracker:
                 self._see(info, at, as_of=at)
             case Left(at, sid):
                 self._leave(sid, at)
-            case Attributes(at, sid, attributes):
+            case Attributes(sid=sid) | Signal(sid=sid) | Heard(sid=sid):
                 if member := self._members.get(sid):
-                    self._alive(member, at)
-                    self._take_state(member, attributes, at)
-                    member.changed_at = at
-            case Signal(at, sid, active, audio):
-                if member := self._members.get(sid):
-                    member.signalled |= active
-                    member.audio |= audio
-                    self._alive(member, at, active=active)
+                    self._take_sign(member, event)
             case Transcribed(at, identity):
                 if member := self._members.get(self._by_identity.get(identity, "")):
                     member.transcribed = True
+                    member.unanswered_since = None
                     self._alive(member, at, active=True)
             case Listed(at, asked_at, infos):
                 self._take_list(at, asked_at, infos)
             case Dispatched(_, jobs):
                 self._jobs = {job.identity: job for job in jobs}
-                for member in self._members.values():
-                    member.job = self._jobs.get(member.info.identity, member.job)
+                for known in self._members.values():
+                    known.job = self._jobs.get(known.info.identity, known.job)
+            case RemovalSent(at, identity):
+                self._evicted_at[identity] = at
+                self._evicted_at.move_to_end(identity)
+                if len(self._evicted_at) > MAX_DEPARTED:
+                    self._evicted_at.popitem(last=False)
 
     def has(self, sid: str) -> bool:
         """Whether this participant is in the room, as far as we know."""
@@ -129,10 +140,16 @@ class Tracker:
                 for m in self._members.values()
             ),
             watching_since=self._watching_since,
+            humans_left_at=self._watched(self._humans_left_at),
+            evicted_at=dict(self._evicted_at),
         )
 
+    def _watched(self, at: Instant | None) -> Instant | None:
+        """The instant, or since when we watch if that is later: unwatched time is nobody's fault."""
+        return None if at is None else max(at, self._watching_since)
+
     def _participant(self, member: _Member, *, is_avatar: bool, has_principal: bool) -> Participant:
-        info, job, watching_since = member.info, member.job, self._watching_since
+        info, job = member.info, member.job
         agent_name = job.agent_name if job else member.agent_name
         return Participant(
             sid=info.sid,
@@ -150,13 +167,15 @@ class Tracker:
             joined_at=info.joined_at,
             joined_ms=info.joined_ms,
             alive_at=member.alive_at,
-            active_at=max(member.active_at, watching_since),
-            observable=member.state != "" or member.transcribed or (member.signalled and not member.audio),
+            active_at=max(member.active_at, self._watching_since),
+            observable=member.state != "" or member.transcribed or not member.audio or self._heard(member) is not None,
             state=member.state,
-            state_at=max(member.state_at, watching_since),
-            principal_left_at=None
-            if not is_avatar or has_principal or member.principal_left_at is None
-            else max(member.principal_left_at, watching_since),
+            state_at=max(member.state_at, self._watching_since),
+            speaking_since=self._watched(member.speaking_since),
+            spoke_at=member.spoke_at,
+            unanswered_since=self._watched(member.unanswered_since),
+            chatting_since=self._watched(member.chatting_since),
+            principal_left_at=self._watched(member.principal_left_at) if is_avatar and not has_principal else None,
         )
 
     def _role(self, member: _Member, *, attached: bool) -> Role:
@@ -218,6 +237,19 @@ class Tracker:
         member.job = self._jobs.get(info.identity, member.job)
         if as_of >= member.changed_at:
             self._take_state(member, info.attributes, at)
+        self._count_humans(at)
+
+    def _take_sign(self, member: _Member, event: Attributes | Signal | Heard) -> None:
+        match event:
+            case Attributes(at, _, attributes):
+                self._alive(member, at)
+                self._take_state(member, attributes, at)
+                member.changed_at = at
+            case Signal(at, _, active, audio):
+                member.audio |= audio
+                self._alive(member, at, active=active)
+            case Heard(at, _, speaking):
+                self._hear(member, at, speaking)
 
     def _take_state(self, member: _Member, attributes: Mapping[str, str], at: Instant) -> None:
         member.info = _with_attributes(member.info, attributes)
@@ -226,7 +258,8 @@ class Tracker:
             return
         if state in ACTIVE_STATES or member.state in ACTIVE_STATES:
             self._alive(member, at, active=True)
-        member.state, member.state_at = state, at
+        member.state, member.state_at, member.unanswered_since = state, at, None
+        self._note_speech(member, at)
 
     def _alive(self, member: _Member, at: Instant, *, active: bool = False) -> None:
         member.alive_at = max(member.alive_at, at)
@@ -238,12 +271,65 @@ class Tracker:
         if member is None:
             return
         member.left_at = at
+        self._note_speech(member, at)
+        member.heard = None
         if self._by_identity.get(member.info.identity) == sid:
             del self._by_identity[member.info.identity]
             self._note_principal(member.info.identity, left_at=at)
         self._departed[sid] = member
         if len(self._departed) > MAX_DEPARTED:
             self._departed.popitem(last=False)
+        self._count_humans(at)
+
+    def _count_humans(self, at: Instant) -> None:
+        """Note when the last human leaves. Who turns out to be a bot with the agent grant never was one."""
+        humans = [m for m in self._members.values() if self._role(m, attached=False) is Role.HUMAN]
+        if humans:
+            self._humans_left_at = None
+            self._humans_came |= any(m.info.agent_grant is False or m.info.kind is not Kind.STANDARD for m in humans)
+        elif self._humans_came and self._humans_left_at is None:
+            self._humans_left_at = at
+
+    def _hear(self, member: _Member, at: Instant, speaking: bool | None) -> None:  # noqa: FBT001 - a fact, not a switch
+        """Take in what is heard of a participant; what is heard of an avatar is said by its principal."""
+        member.heard = speaking
+        if speaking:
+            self._alive(member, at)
+        principal = self._members.get(self._by_identity.get(member.on_behalf_of, ""))
+        self._note_speech(principal if principal and _claims_principal(member) else member, at)
+
+    def _heard(self, member: _Member) -> bool | None:
+        """Whether it is heard speaking, itself or through an avatar; None if that is not known."""
+        voices = [m for m in self._members.values() if m.on_behalf_of == member.info.identity and _claims_principal(m)]
+        known = [m.heard for m in (member, *voices) if m.audio or m.heard is not None]
+        if True in known:
+            return True
+        return False if known and None not in known else None
+
+    def _note_speech(self, member: _Member, at: Instant) -> None:
+        """Draw the consequences, if the member began or ended speaking by what is now known of it."""
+        heard = self._heard(member)
+        claimed = member.state == "speaking" and _is_agent(member)
+        speaking = member.left_at is None and (claimed if heard is None else heard)
+        if speaking == (member.speaking_since is not None):
+            return
+        member.speaking_since = at if speaking else None
+        if not speaking:
+            member.spoke_at = at
+        if _is_agent(member):
+            self._alive(member, at, active=True)
+            member.unanswered_since = None
+            if speaking and member.chatting_since is None and not self._a_human_speaks():
+                member.chatting_since = at
+            return
+        for agent in filter(_is_agent, self._members.values()):
+            # Speech that is cut off because it can't be heard any more, or its speaker left, asks for no answer.
+            if not speaking and heard is False and agent.unanswered_since is None and not agent.speaking_since:
+                agent.unanswered_since = at
+            agent.chatting_since = at if agent.speaking_since and not self._a_human_speaks() else None
+
+    def _a_human_speaks(self) -> bool:
+        return any(m.speaking_since is not None and not _is_agent(m) for m in self._members.values())
 
     def _note_principal(self, identity: str, *, left_at: Instant | None) -> None:
         for member in self._members.values():

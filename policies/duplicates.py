@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from annotated_types import MaxLen
 
-from bouncer import UNLISTED_FOR, Count, Participant, Room, Seconds, Verdict
+from bouncer import Count, Participant, Room, Seconds, Verdict, in_order, known_by
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,17 +61,12 @@ class Duplicates:
         return agent.attributes.get(self.key.removeprefix("attribute:"), "")
 
     def _surplus(self, group: list[Participant]) -> Iterator[Verdict]:
-        """Verdicts on all but the `max` preferred agents of a group, which is given oldest first."""
-        newest_of = {agent.dispatch or agent.sid: agent for agent in group}
-        rightful = [agent for agent in group if newest_of[agent.dispatch or agent.sid] is agent]
-        replaced = [agent for agent in group if newest_of[agent.dispatch or agent.sid] is not agent]
-        preferred = [*(rightful if self.keep == "oldest" else reversed(rightful)), *reversed(replaced)]
-        kept, surplus = preferred[: self.max], preferred[self.max :]
-        for agent in surplus:
+        """Verdicts on all but the `max` agents of a group with the best right to stay."""
+        order = in_order(group, newest=self.keep == "newest")
+        kept = order[: self.max]
+        for agent in order[self.max :]:
             due = max(agent.joined_at, kept[-1].joined_at) + self.grace
-            if agent.unlisted and any(elder.alive_at <= agent.joined_at for elder in kept):
-                due = max(due, agent.joined_at + UNLISTED_FOR)
-            yield Verdict(agent, due, self._reason(agent, kept))
+            yield Verdict(agent, max(due, known_by(agent, kept)), self._reason(agent, kept))
 
     def _reason(self, agent: Participant, kept: list[Participant]) -> str:
         if agent.dispatch and any(agent.dispatch == other.dispatch for other in kept):

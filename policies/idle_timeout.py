@@ -4,22 +4,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bouncer import Room, Seconds, Verdict
+from bouncer import Hearing, Room, Seconds, Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdleTimeout:
     """An agent that has done nothing for `timeout` seconds has to leave.
 
-    What counts as doing something: joining, a transcription, data or text it sent, a track it published or unmuted, a
-    change of its `lk.agent.state` into or out of `thinking` or `speaking`; and all the time for which it is in one of
-    those two states, so that a long tool call is not idleness. What doesn't: the state `listening`, an open track.
+    What counts as doing something: joining, speaking, a transcription, data or text it sent, a track it published or
+    unmuted, a change of its `lk.agent.state` into or out of `thinking` or `speaking`; and all the time for which it is
+    in one of those two states, so that a long tool call is not idleness. What doesn't: the state `listening`, a track
+    that is open and silent.
 
-    What it won't notice: an agent that has an audio track and never published a state or a transcription could be
-    speaking without our knowing. It is reported once, and not evicted.
+    What it won't notice: by level, noise and hold music are speech. With `"hearing": "off"`, an agent that has an audio
+    track and never published a state or a transcription could be speaking without our knowing: it is reported once, and
+    not evicted.
     """
 
     name: ClassVar[str] = "idle_timeout"
+    hearing: ClassVar[Hearing] = "useful"
 
     timeout: Seconds = 300
     """Seconds without any activity."""

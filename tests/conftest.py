@@ -9,4 +9,5 @@ from hypothesis import HealthCheck, settings
 settings.register_profile(
     "bouncer", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize="CI" in os.environ
 )
+settings.register_profile("thorough", settings.get_profile("bouncer"), max_examples=3000, derandomize=False)
 settings.load_profile("bouncer")

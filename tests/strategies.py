@@ -1,11 +1,13 @@
 """Rooms, rules and histories for property tests, small enough that everything meets everything."""
 
+from collections.abc import Mapping
 from dataclasses import MISSING, fields
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
+from annotated_types import MaxLen
 from hypothesis import strategies as st
 
-from bouncer import Count, Kind, Participant, Policy, Role, Room, Seconds
+from bouncer import Glob, Kind, Participant, Policy, Role, Room
 from bouncer.decide import Guards, Ledger
 from bouncer.policy import Rule
 from policies import BUILTIN
@@ -42,6 +44,10 @@ def participants(draw: st.DrawFn) -> Participant:
         observable=draw(st.sampled_from([True, True, False])),
         state=draw(st.sampled_from(["", "initializing", "idle", "listening", "thinking", "speaking"])),
         state_at=joined + draw(instants),
+        speaking_since=draw(st.none() | instants),
+        spoke_at=draw(st.none() | instants),
+        unanswered_since=draw(st.none() | instants),
+        chatting_since=draw(st.none() | instants),
         principal_left_at=draw(st.none() | instants),
     )
 
@@ -51,18 +57,25 @@ rooms = st.builds(
     me=st.sampled_from(["", "agent-AJ_1"]),
     participants=st.lists(participants(), max_size=7, unique_by=lambda p: p.identity).map(tuple),
     watching_since=instants,
+    humans_left_at=st.none() | instants,
+    evicted_at=st.dictionaries(identities, instants, max_size=2),
 )
 
 
 def _option(hint: Any) -> st.SearchStrategy[Any]:
-    """Values of an option, in the range in which they matter."""
-    if hint == Seconds:
-        return st.integers(0, 20)
-    if hint == Count:
-        return st.integers(1, 3)
-    if get_origin(hint) is Literal:
-        return st.sampled_from(get_args(hint))
-    return st.from_type(hint)
+    """Values of an option of any type that an option may have, in the range in which they matter."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if hint in (Glob, str, Annotated[str, MaxLen(256)]):
+        return st.sampled_from(["*", "agent-*", "assistant", "s*", "1", "desk", "attribute:desk"])
+    if origin is Annotated:
+        return _option(arguments[0])
+    if origin is Literal:
+        return st.sampled_from(arguments)
+    if origin is tuple:
+        return st.lists(_option(arguments[0]), min_size=1, max_size=2).map(tuple)
+    if origin is Mapping:
+        return st.dictionaries(_option(arguments[0]), _option(arguments[1]), min_size=1, max_size=2)
+    return {float: st.integers(0, 20).map(float), int: st.integers(1, 3), bool: st.booleans()}[hint]
 
 
 @st.composite
@@ -77,8 +90,8 @@ def policies(draw: st.DrawFn, registry: tuple[type[Policy], ...] = BUILTIN) -> P
             options[option.name] = draw(_option(hints[option.name]))
     try:
         return policy(**options)
-    except ValueError:
-        return policy()
+    except ValueError:  # options that exclude each other
+        return draw(policies(registry))
 
 
 @st.composite
@@ -101,7 +114,11 @@ def rule_lists(draw: st.DrawFn) -> tuple[Rule, ...]:
 
 
 guards = st.builds(
-    Guards, exempt_identities=globs, exempt_agent_names=globs, max_per_minute=st.sampled_from([1, 2, 10])
+    Guards,
+    exempt_identities=globs,
+    exempt_agent_names=globs,
+    max_per_minute=st.sampled_from([1, 2, 10]),
+    keep_last_agent=st.booleans(),
 )
 
 

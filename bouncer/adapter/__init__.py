@@ -82,6 +82,9 @@ def agent_server(settings: Settings) -> AgentServer:
     # FfiClient makes its singleton without a lock: two jobs that start together would make two, and hang.
     _ = FfiClient.instance
 
+    # The SDK logs each stream that nobody asked for, at INFO: a line for every message of an AgentSession.
+    logging.getLogger().addFilter(lambda record: not str(record.msg).startswith(("ignoring byte", "ignoring text")))
+
     def load(server: AgentServer) -> float:
         return FULL_LOAD * len(server.active_jobs) / settings.max_rooms
 

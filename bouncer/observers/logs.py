@@ -17,7 +17,6 @@ from bouncer.observers import (
     Reported,
     Troubled,
 )
-from bouncer.room import Instant
 
 logger = logging.getLogger("bouncer")
 
@@ -33,7 +32,7 @@ class Logs:
 
     def __init__(self, room_name: str) -> None:
         self._room = {"lk.pii.room_name": room_name}
-        self._counting: dict[tuple[str, str], Instant] = {}
+        self._counting: dict[tuple[str, str], Finding] = {}
 
     def notify(self, news: News) -> None:
         """Log it."""
@@ -64,11 +63,14 @@ class Logs:
     def _countdowns(self, news: Decided) -> None:
         if not logger.isEnabledFor(logging.DEBUG):
             return
-        counting = {f.key: f.verdict.due for f in news.decision.pending}
-        for finding in news.decision.pending:
-            if self._counting.get(finding.key) != finding.verdict.due:
+        counting = {f.key: f for f in news.decision.pending}
+        for key, finding in counting.items():
+            known = self._counting.get(key)
+            if known is None or known.verdict.due != finding.verdict.due:
                 due_in = round(finding.verdict.due - news.at, 3)
                 self._log(logging.DEBUG, "countdown", **about(finding), due_in=due_in)
+        for key in self._counting.keys() - counting.keys():
+            self._log(logging.DEBUG, "countdown over", **about(self._counting[key]))
         self._counting = counting
 
     def _log(self, level: int, event: str, **facts: Any) -> None:

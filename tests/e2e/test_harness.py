@@ -80,10 +80,8 @@ async def test_the_observer_hears_what_the_server_sends(lobby: World) -> None:
     """It hears the bouncer's topic and nothing else, and is not among those present."""
     await lobby.create()
     for topic in ("chat", "bouncer"):
-        data = json.dumps({"event": "evicted", "identity": "A", "topic": topic}).encode()
-        await lobby.api.room.send_data(
-            api.SendDataRequest(room=lobby.room, data=data, topic=topic, kind=api.DataPacket.Kind.RELIABLE)
-        )
+        payload = json.dumps({"event": "evicted", "identity": "A", "topic": topic})
+        await lobby.send(payload.encode(), topic)
 
     assert await lobby.message(event="evicted", identity="A") == {
         "event": "evicted",

@@ -149,6 +149,7 @@ class World:
         """What the bouncer told the room, oldest first, as an observer heard it that is neither human nor agent."""
         self.bouncer: Job | None = None
         self._members: list[Member] = []
+        self._hears = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -165,6 +166,13 @@ class World:
         await self.api.room.create_room(api.CreateRoomRequest(name=self.room, metadata=_text(metadata)))
         observer = await self.join(OBSERVER, kind="egress", hidden=True)
         observer.room.on("data_received", self._on_data)
+
+        async def hears() -> bool:
+            await self.send(b"", topic="harness.probe")
+            return self._hears
+
+        # Connected is not yet able to hear: what is sent in the first moment after joining can be lost.
+        await self.until(hears, "the observer hears")
 
     async def open(
         self,
@@ -198,6 +206,11 @@ class World:
         await self.api.room.update_room_metadata(
             api.UpdateRoomMetadataRequest(room=self.room, metadata=_text(metadata))
         )
+
+    async def send(self, payload: bytes, topic: str) -> None:
+        """Send a data packet to everybody as the server does for its API: without a sender."""
+        kind = api.DataPacket.Kind.RELIABLE
+        await self.api.room.send_data(api.SendDataRequest(room=self.room, data=payload, topic=topic, kind=kind))
 
     async def human(self, identity: str, *, audio: bool = False, attributes: Mapping[str, str] | None = None) -> Member:
         """Have a person join."""
@@ -319,6 +332,7 @@ class World:
         return info is not None and len(info.tracks) > 0
 
     def _on_data(self, packet: rtc.DataPacket) -> None:
+        self._hears = True
         if packet.topic == "bouncer":
             self.messages.append(json.loads(packet.data))
 

@@ -215,6 +215,8 @@ def test_9_two_bouncers_choose_the_same_victims(situation: Situation, now: float
             me=situation.room.me,
             participants=tuple(replace(p) for p in reversed(situation.room.participants)),
             watching_since=situation.room.watching_since,
+            humans_left_at=situation.room.humans_left_at,
+            evicted_at=situation.room.evicted_at,
         ),
         situation.rules,
         situation.guards,
