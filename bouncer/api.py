@@ -40,5 +40,8 @@ class RoomApi(Protocol):
     async def remove_participant(self, identity: str) -> bool:
         """Remove whoever has this identity; False if there was nobody."""
 
+    async def delete_dispatch(self, dispatch: str) -> bool:
+        """End all jobs of a dispatch, gracefully, and let nothing restart them; False if there was no such dispatch."""
+
     async def send_data(self, payload: bytes) -> None:
         """Send a reliable data packet on our topic to everybody in the room."""

@@ -25,9 +25,9 @@ class Outcome(StrEnum):
     REMOVED = "removed"
     """We removed it, and it was seen gone."""
     LEFT = "left"
-    """It left by itself while we were about to remove it."""
+    """We ended its job by deleting its dispatch, and it left in time."""
     GONE = "gone"
-    """It was no longer there."""
+    """It had left already, without our doing."""
     VOID = "void"
     """Its identity belongs to another participant by now, or it is no longer due: nothing was done."""
     DENIED = "denied"
@@ -63,34 +63,51 @@ class Remover:
         still_due: Callable[[Finding], bool],
         sent: Callable[[Finding], None],
         absent: Callable[[str, float], Awaitable[bool]],
+        leave_within: Callable[[Finding], float],
     ) -> None:
         """Make an evictor for one room.
 
         `still_due` says whether a finding holds at this moment; `sent` is told of each removal that goes out;
-        `absent(sid, seconds)` waits that long for a participant to be seen gone, and says whether it is.
+        `absent(sid, seconds)` waits that long for a participant to be seen gone, and says whether it is;
+        `leave_within` is how many seconds an agent gets to leave once its dispatch is deleted, 0 where that may not be.
         """
         self._api = api
         self._still_due = still_due
         self._sent = sent
         self._absent = absent
+        self._leave_within = leave_within
         self._slots = asyncio.Semaphore(IN_FLIGHT)
 
     async def evict(self, finding: Finding) -> Outcome:
-        """Re-read the participant, remove it if it is still the same and still due, and see it gone."""
+        """Re-read the participant; if it is still the same and still due, end its job or remove it, and see it gone."""
         who = finding.participant
         async with self._slots:
             try:
-                there = await self._api.get_participant(who.identity)
-                if there is None:
-                    return Outcome.LEFT
-                if there.sid != who.sid or not self._still_due(finding):
-                    return Outcome.VOID
+                refused = await self._recheck(finding)
+                if refused:
+                    return refused
                 self._sent(finding)
+                if within := self._leave_within(finding):
+                    await self._api.delete_dispatch(who.dispatch)
+                    if await self._absent(who.sid, within):
+                        return Outcome.LEFT
+                    refused = await self._recheck(finding)
+                    if refused:
+                        return Outcome.LEFT if refused is Outcome.GONE else refused
                 if not await self._api.remove_participant(who.identity):
                     return Outcome.GONE
                 return Outcome.REMOVED if await self._is_gone(finding) else Outcome.FAILED
             except ApiError as error:
                 return Outcome.DENIED if error.trouble is Trouble.DENIED else Outcome.FAILED
+
+    async def _recheck(self, finding: Finding) -> Outcome | None:
+        """Look at the participant once more; how the eviction ends if it must not go on."""
+        there = await self._api.get_participant(finding.participant.identity)
+        if there is None:
+            return Outcome.GONE
+        if there.sid != finding.participant.sid or not self._still_due(finding):
+            return Outcome.VOID
+        return None
 
     async def _is_gone(self, finding: Finding) -> bool:
         who = finding.participant

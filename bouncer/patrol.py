@@ -30,7 +30,7 @@ from bouncer.observers import (
     Troubled,
 )
 from bouncer.policy import Policy
-from bouncer.room import UNLISTED_FOR, Instant
+from bouncer.room import UNLISTED_FOR, Instant, Participant
 from bouncer.tracker import Tracker
 
 SETTLE = 0.01
@@ -70,7 +70,13 @@ class Patrol:
         self._observers = observers
         self._jitter = jitter
         self._loop = asyncio.get_running_loop()
-        remover = Remover(api, still_due=self._still_due, sent=self._sent_one, absent=self._absent)
+        remover = Remover(
+            api,
+            still_due=self._still_due,
+            sent=self._sent_one,
+            absent=self._absent,
+            leave_within=self._leave_within,
+        )
         self._evictors: Mapping[Mode, Evictor] = {"enforce": remover, "dry_run": DryRun()}
         self._changed = asyncio.Event()
         self._list_wanted = asyncio.Event()
@@ -86,7 +92,8 @@ class Patrol:
         self._retry_at: dict[str, Instant] = {}
         self._failures: Counter[str] = Counter()
         self._evicted: dict[str, Finding] = {}
-        self._asked_for_job: set[str] = set()
+        self._spent: set[str] = set()
+        self._settled: set[str] = set()
         self._waiting: set[asyncio.Event] = set()
 
     def tell(self, event: Event) -> None:
@@ -216,7 +223,7 @@ class Patrol:
             self._unsent.discard(who.sid)
             self._under_way.pop(who.sid, None)
         now = self._loop.time()
-        if outcome not in (Outcome.REMOVED, Outcome.GONE):
+        if outcome not in (Outcome.REMOVED, Outcome.LEFT):
             self._evicted.pop(who.identity, None)
         match outcome:
             case Outcome.WOULD:
@@ -227,6 +234,8 @@ class Patrol:
                 self._retry_at[who.sid] = now + DENIED_PAUSE
             case Outcome.REMOVED | Outcome.GONE | Outcome.LEFT:
                 self.tracker.apply(Left(now, who.sid))
+                if who.dispatch and not who.publisher:
+                    self._spent.add(who.dispatch)
         self.list_soon()
         self._notify(Evicted(finding, outcome, now - started))
         self._wake()
@@ -240,6 +249,19 @@ class Patrol:
         ledger = self._ledger(besides=sid)
         decision = decide(self.tracker.room(), config.rules, config.guards, self._loop.time(), ledger)
         return any(f.participant.sid == sid for f in decision.evictions)
+
+    def _leave_within(self, finding: Finding) -> float:
+        """Seconds that an agent gets to leave once its dispatch is deleted; 0 where others could depend on that.
+
+        Deleting a dispatch ends all of its jobs. So all that are here have to be leaving, and nobody may be here of
+        whom it isn't known which dispatch it is of. A per-publisher dispatch also serves those who are yet to come.
+        """
+        who = finding.participant
+        agents = self.tracker.room().agents
+        spared = [a for a in agents if a.sid not in self._under_way and a.dispatch == who.dispatch]
+        if self.config is None or not who.dispatch or who.publisher or spared or not all(a.dispatch for a in agents):
+            return 0.0
+        return self.config.leave_within
 
     def _sent_one(self, finding: Finding) -> None:
         now = self._loop.time()
@@ -268,9 +290,10 @@ class Patrol:
             asked_at = self._loop.time()
             infos = await self._api.list_participants(urgent=urgent)
             self.tracker.apply(Listed(self._loop.time(), asked_at, infos))
-            if self._lacks_jobs():
+            if self._unsettled():
                 jobs = await self._api.list_jobs(urgent=urgent)
                 self.tracker.apply(Dispatched(self._loop.time(), jobs))
+                self._settled.update(a.sid for a in self._unsettled() if a.joined_at + UNLISTED_FOR < asked_at)
         except ApiError as error:
             self._look_after = self._loop.time() + self._pause("list")
             if error.trouble is not Trouble.THROTTLED and self._first_time("api", error.trouble, ""):
@@ -278,16 +301,27 @@ class Patrol:
             return False
         self._failures.pop("list", None)
         self._forget_departed()
+        await self._delete_spent_dispatches()
         self._wake()
         return True
 
-    def _lacks_jobs(self) -> bool:
-        """Whether there is an agent whose dispatch the server might be able to name by now."""
-        unlisted = {p.sid: p for p in self.tracker.room().agents if p.unlisted}
-        young = [p for p in unlisted.values() if p.joined_at + UNLISTED_FOR + RELIST > self._loop.time()]
-        unasked = unlisted.keys() - self._asked_for_job
-        self._asked_for_job = set(unlisted)
-        return bool(young or unasked)
+    async def _delete_spent_dispatches(self) -> None:
+        """Delete the dispatches whose agents were all evicted, so that nothing restarts them.
+
+        One that has a healthy job here, say the one that replaced the evicted one, is let alone for good.
+        """
+        if not self._spent or self._unsettled():
+            return
+        spent, self._spent = self._spent - {agent.dispatch for agent in self.tracker.room().agents}, set()
+        for dispatch in spent:
+            try:
+                await self._api.delete_dispatch(dispatch)
+            except ApiError:
+                self._spent.add(dispatch)
+
+    def _unsettled(self) -> list[Participant]:
+        """The agents of whom it isn't known whether they are a job of some dispatch: it may not be listed yet."""
+        return [a for a in self.tracker.room().agents if not a.dispatch and a.sid not in self._settled]
 
     async def _keep_listing(self) -> None:
         """List the participants when it is time to, for ever."""
@@ -302,7 +336,7 @@ class Patrol:
             self._list_at = self._loop.time() + config.reconcile * (0.9 + 0.2 * self._jitter())
             if not await self._look():
                 self._list_at = self._look_after
-            elif any(p.unlisted and p.joined_at + UNLISTED_FOR > self._loop.time() for p in self.tracker.room().agents):
+            elif self._unsettled():
                 self.list_soon(RELIST)
 
     def _pause(self, what: str) -> float:
@@ -319,6 +353,7 @@ class Patrol:
         self._handled = {key for key in self._handled if key[0] in here}
         self._told = {key for key in self._told if key[0] in here or key[0] == "fault"}
         self._noticed = {key: due for key, due in self._noticed.items() if key[0] in here}
+        self._settled &= here
         self._retry_at = {sid: at for sid, at in self._retry_at.items() if sid in here}
         self._failures = Counter({sid: n for sid, n in self._failures.items() if sid in here})
 

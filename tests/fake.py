@@ -58,6 +58,7 @@ class FakeRoom:
         self.jobs: tuple[Job, ...] = ()
         self.calls: Counter[str] = Counter()
         self.removed: list[tuple[float, str]] = []
+        self.hanging: set[str] = set()
         self.sent: list[dict[str, Any]] = []
         self.recorder = Recorder()
         self.patrol = Patrol(
@@ -170,6 +171,16 @@ class FakeRoom:
         self.removed.append((self.now, identity))
         self.leave(identity)
         return True
+
+    async def delete_dispatch(self, dispatch: str) -> bool:
+        """End all jobs of a dispatch; each leaves a moment later, unless it hangs."""
+        await self._call("delete_dispatch")
+        known = dispatch in {job.dispatch for job in self.jobs}
+        for job in self.jobs:
+            if job.dispatch == dispatch and job.identity in self.here and job.identity not in self.hanging:
+                self.loop.call_later(0.1, self.leave, job.identity)
+        self.jobs = tuple(job for job in self.jobs if job.dispatch != dispatch)
+        return known
 
     async def send_data(self, payload: bytes) -> None:
         """Take a message to the room."""

@@ -312,6 +312,10 @@ class LiveKitRoom:
         request = api.RoomParticipantIdentity(room=self._name, identity=identity)
         return await self._call(self._api.room.remove_participant(request)) is not None
 
+    async def delete_dispatch(self, dispatch: str) -> bool:
+        """End all jobs of a dispatch, gracefully, and let nothing restart them; False if there was no such dispatch."""
+        return await self._call(self._api.agent_dispatch.delete_dispatch(dispatch, self._name)) is not None
+
     async def send_data(self, payload: bytes) -> None:
         """Send a reliable data packet on our topic to everybody in the room."""
         request = api.SendDataRequest(

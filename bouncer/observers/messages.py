@@ -15,7 +15,13 @@ MAX_TEXT = 1000
 """Characters of any one text in a message: a data packet should stay below 15 KiB."""
 MAX_PROBLEMS = 10
 
-_EVENTS = {Outcome.REMOVED: "evicted", Outcome.WOULD: "reported", Outcome.DENIED: "failed", Outcome.FAILED: "failed"}
+_EVENTS = {
+    Outcome.REMOVED: "evicted",
+    Outcome.LEFT: "evicted",
+    Outcome.WOULD: "reported",
+    Outcome.DENIED: "failed",
+    Outcome.FAILED: "failed",
+}
 
 
 class RoomMessages:
