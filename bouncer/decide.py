@@ -51,6 +51,8 @@ class Finding:
 
     verdict: Verdict
     rule: Rule
+    follows: bool = False
+    """Whether it is an avatar that follows its evicted principal: it costs none of the budget."""
 
     @property
     def participant(self) -> Participant:
@@ -179,7 +181,7 @@ def _findings(rule: Rule, room: Room) -> list[Finding]:
     """
     present = {p.sid: p for p in room.participants}
     earliest: dict[str, Verdict] = {}
-    limit = 16 * (len(present) + 1)
+    limit = (len(present) + 4) ** 2
     for count, verdict in enumerate(islice(iter(rule.policy.evaluate(room)), limit + 1)):
         if count == limit:
             raise ValueError(f"more than {limit} verdicts on {len(present)} participants")
@@ -228,6 +230,8 @@ def _held(finding: Finding, guards: Guards, last: str = "") -> Held | None:
 def _last_agent(findings: Iterable[Finding], room: Room, guards: Guards, now: Instant) -> str:
     """The sid of the agent that `keep_last_agent` keeps: once all are due, the one that came due last; "" if none.
 
+    Nobody is kept company by an orphaned avatar, nor by what may turn out to be a bouncer.
+
     It goes by all that came due rather than by what is left to do, so that time alone never takes an eviction back.
     """
     if not guards.keep_last_agent or not room.humans:
@@ -236,7 +240,7 @@ def _last_agent(findings: Iterable[Finding], room: Room, guards: Guards, now: In
     for f in findings:
         if f.rule.action == "evict" and f.verdict.due <= now and _held(f, guards) is None:
             first.setdefault(f.participant.sid, f.verdict.due)
-    agents = [agent for agent in room.agents if not guards.exempts(agent)]
+    agents = [a for a in room.agents if not (guards.exempts(a) or a.may_be_bouncer or a.principal_left_at is not None)]
     if not agents or any(agent.sid not in first for agent in agents):
         return ""
     return min(agents, key=lambda agent: (-first[agent.sid], agent.age)).sid
@@ -251,7 +255,9 @@ def _with_their_avatars(
     principals |= {f.participant.identity: f for f in evictions}
     leaving = {f.participant.sid for f in evictions}
     return [
-        Finding(Verdict(avatar, principal.verdict.due, "its principal is evicted"), principal.rule)
+        Finding(
+            Verdict(avatar, principal.verdict.due, "is the avatar of an evicted agent"), principal.rule, follows=True
+        )
         for avatar in room.avatars
         if (principal := principals.get(avatar.on_behalf_of))
         and avatar.sid not in leaving

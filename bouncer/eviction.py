@@ -41,12 +41,17 @@ class Outcome(StrEnum):
 class Evictor(Protocol):
     """Carries out what was decided."""
 
+    sends: bool
+    """Whether it sends removals, which count against the budget of a minute."""
+
     async def evict(self, finding: Finding) -> Outcome:
         """Make one attempt. Never raises for what the server or the participant does."""
 
 
 class DryRun:
     """Evicts nobody and says so."""
+
+    sends = False
 
     async def evict(self, finding: Finding) -> Outcome:  # noqa: ARG002 - the Evictor's signature
         """Do nothing."""
@@ -56,6 +61,8 @@ class DryRun:
 class Remover:
     """Evicts through LiveKit's server API."""
 
+    sends = True
+
     def __init__(
         self,
         api: RoomApi,
@@ -64,18 +71,21 @@ class Remover:
         sent: Callable[[Finding], None],
         absent: Callable[[str, float], Awaitable[bool]],
         leave_within: Callable[[Finding], float],
+        troubled: Callable[[ApiError], None],
     ) -> None:
         """Make an evictor for one room.
 
         `still_due` says whether a finding holds at this moment; `sent` is told of each removal that goes out;
         `absent(sid, seconds)` waits that long for a participant to be seen gone, and says whether it is;
-        `leave_within` is how many seconds an agent gets to leave once its dispatch is deleted, 0 where that may not be.
+        `leave_within` is how many seconds an agent gets to leave once its dispatch is deleted, 0 where that may not be;
+        `troubled` is told why an attempt failed.
         """
         self._api = api
         self._still_due = still_due
         self._sent = sent
         self._absent = absent
         self._leave_within = leave_within
+        self._troubled = troubled
         self._slots = asyncio.Semaphore(IN_FLIGHT)
 
     async def evict(self, finding: Finding) -> Outcome:
@@ -98,6 +108,7 @@ class Remover:
                     return Outcome.GONE
                 return Outcome.REMOVED if await self._is_gone(finding) else Outcome.FAILED
             except ApiError as error:
+                self._troubled(error)
                 return Outcome.DENIED if error.trouble is Trouble.DENIED else Outcome.FAILED
 
     async def _recheck(self, finding: Finding) -> Outcome | None:

@@ -12,7 +12,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 
 from bouncer.api import ApiError, RoomApi, Trouble
-from bouncer.config import Config, ConfigError, Layer, Mode, load
+from bouncer.config import NO_OTHERS, Config, ConfigError, Layer, Mode, Others, load
 from bouncer.decide import BUDGET_WINDOW, Decision, Finding, Ledger, decide
 from bouncer.events import Connected, Dispatched, Event, Joined, Left, Listed, RemovalSent
 from bouncer.eviction import DryRun, Evictor, Outcome, Remover
@@ -54,18 +54,21 @@ class Patrol:
         tracker: Tracker,
         api: RoomApi,
         registry: Sequence[type[Policy]],
+        others: Others = NO_OTHERS,
         layers: Sequence[Layer] = (),
         observers: Sequence[Observer] = (),
         jitter: Callable[[], float] = random.random,
     ) -> None:
         """Make a patrol for one room, on the running event loop.
 
-        `layers` are those beneath the room's metadata, lowest first. `jitter` gives numbers in [0, 1).
+        `others` are policies that are loaded when a configuration names them. `layers` are those beneath the room's
+        metadata, lowest first. `jitter` gives numbers in [0, 1).
         """
         self.tracker = tracker
         self.config: Config | None = None
         self._api = api
         self._registry = registry
+        self._others = others
         self._layers = layers
         self._observers = observers
         self._jitter = jitter
@@ -76,6 +79,7 @@ class Patrol:
             sent=self._sent_one,
             absent=self._absent,
             leave_within=self._leave_within,
+            troubled=lambda error: self._note_trouble("evicting", error),
         )
         self._evictors: Mapping[Mode, Evictor] = {"enforce": remover, "dry_run": DryRun()}
         self._changed = asyncio.Event()
@@ -106,7 +110,8 @@ class Patrol:
     def configure(self, metadata: str) -> None:
         """Take in the room's metadata. A bad one changes nothing, and is reported."""
         try:
-            config = load((*self._layers, Layer("room metadata", metadata, shared=True)), self._registry)
+            layers = (*self._layers, Layer("room metadata", metadata, shared=True))
+            config = load(layers, self._registry, self._others)
         except ConfigError as error:
             self._notify(Refused(error, self.config))
             return
@@ -208,7 +213,8 @@ class Patrol:
             self._notify(Reported(finding))
         for finding in decision.evictions:
             sid = finding.participant.sid
-            self._unsent.add(sid)
+            if evictor.sends and not finding.follows:
+                self._unsent.add(sid)
             self._evicted[finding.participant.identity] = finding
             self._under_way[sid] = asyncio.create_task(self._evict(finding, evictor), name="bouncer_evict")
 
@@ -234,6 +240,7 @@ class Patrol:
                 self._retry_at[who.sid] = now + DENIED_PAUSE
             case Outcome.REMOVED | Outcome.GONE | Outcome.LEFT:
                 self.tracker.apply(Left(now, who.sid))
+                self._forget_trouble("evicting")
                 if who.dispatch and not who.publisher:
                     self._spent.add(who.dispatch)
         self.list_soon()
@@ -266,7 +273,8 @@ class Patrol:
     def _sent_one(self, finding: Finding) -> None:
         now = self._loop.time()
         self._unsent.discard(finding.participant.sid)
-        self._sent.append(now)
+        if not finding.follows:
+            self._sent.append(now)
         self.tracker.apply(RemovalSent(now, finding.participant.identity))
 
     async def _absent(self, sid: str, within: float) -> bool:
@@ -296,10 +304,11 @@ class Patrol:
                 self._settled.update(a.sid for a in self._unsettled() if a.joined_at + UNLISTED_FOR < asked_at)
         except ApiError as error:
             self._look_after = self._loop.time() + self._pause("list")
-            if error.trouble is not Trouble.THROTTLED and self._first_time("api", error.trouble, ""):
-                self._notify(Troubled("listing the participants", error))
+            if error.trouble is not Trouble.THROTTLED:
+                self._note_trouble("listing", error)
             return False
         self._failures.pop("list", None)
+        self._forget_trouble("listing")
         self._forget_departed()
         await self._delete_spent_dispatches()
         self._wake()
@@ -347,15 +356,28 @@ class Patrol:
 
     def _forget_departed(self) -> None:
         """Drop what was noted of those who are gone, so that a room that lives for weeks doesn't grow."""
-        here = {p.sid for p in self.tracker.room().participants}
+        room = self.tracker.room()
+        here = {p.sid for p in room.participants}
+        for p in room.participants:
+            # Somebody who is back is no longer somebody who was evicted: what follows it is its own again.
+            if (finding := self._evicted.get(p.identity)) and finding.participant.sid != p.sid:
+                del self._evicted[p.identity]
         while len(self._evicted) > REMEMBERED:
             del self._evicted[next(iter(self._evicted))]
         self._handled = {key for key in self._handled if key[0] in here}
-        self._told = {key for key in self._told if key[0] in here or key[0] == "fault"}
+        self._told = {key for key in self._told if key[0] in here or key[0] in ("fault", "api")}
         self._noticed = {key: due for key, due in self._noticed.items() if key[0] in here}
         self._settled &= here
         self._retry_at = {sid: at for sid, at in self._retry_at.items() if sid in here}
         self._failures = Counter({sid: n for sid, n in self._failures.items() if sid in here})
+
+    def _note_trouble(self, doing: str, error: ApiError) -> None:
+        """Say what is wrong with the API, once until a call of that kind works again."""
+        if self._first_time("api", doing, error.trouble):
+            self._notify(Troubled(doing, error))
+
+    def _forget_trouble(self, doing: str) -> None:
+        self._told = {key for key in self._told if key[:2] != ("api", doing)}
 
     def _first_time(self, *what: str) -> bool:
         key = (what[0], what[1], what[2])

@@ -22,7 +22,8 @@ Say = Callable[[Source, str], None]
 
 SOONER = 0.5
 """Seconds by which a due date has to come nearer to be told of again."""
-AT_WORK = frozenset({"thinking", "speaking"})
+EVICTED = frozenset({"removed", "left"})
+"""The outcomes with which an agent is out: we removed it, or its dispatch was deleted and it left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +101,6 @@ class Roster:
         for sid, row in present.items():
             if sid not in self.rows:
                 self.say("room", f"+ {row}" + (f" ({row.role})" if row.role != "bouncer" else " (hidden)"))
-            if row.state in AT_WORK:
-                # The log tells when a countdown begins or moves, not when it is off because the agent got to work.
-                self.countdowns[sid].pop("idle_timeout", None)
         for sid in self.here - present.keys():
             self.say("room", f"- {self.rows[sid]}")
         self.rows |= present
@@ -121,13 +119,15 @@ class Roster:
                 if due_at < self.announced.get((sid, policy), math.inf) - SOONER:
                     self.announced[sid, policy] = due_at
                     self.say("bouncer", f"{policy}: {self._who(line)} is due in {due_in:.1f} s")
+            case {"message": "countdown over", "sid": sid, "policy": policy}:
+                self.countdowns[sid].pop(policy, None)
             case {"message": "held back", "sid": sid, "policy": policy, "held_by": held_by}:
                 self.held[sid] = held_by
                 self.say("bouncer", f"{policy}: {self._who(line)} is due, and held back: {held_by}")
             case {"message": "evicted", "sid": sid, "policy": policy, "outcome": outcome, "took": took}:
                 reason = line.get("reason", "")
                 self.evictions[sid] = Eviction(policy, reason, outcome, took)
-                was = f"evicted ({outcome}, took {took:.3f} s)" if outcome == "removed" else f"not evicted ({outcome})"
+                was = f"evicted ({outcome}, took {took:.3f} s)" if outcome in EVICTED else f"not evicted ({outcome})"
                 self.say("bouncer", f"{policy}: {self._who(line)} was {was}, because it {reason}")
             case {"level": "WARNING" | "ERROR" | "CRITICAL", "name": "bouncer", "message": message}:
                 known = {"level", "name", "message", "timestamp", "pid"}
@@ -161,7 +161,7 @@ class Roster:
     def removed(self, identity: str) -> bool:
         """Whether the bouncer says that it removed it."""
         row = self.member(identity)
-        return row is not None and row.sid in self.evictions and self.evictions[row.sid].outcome == "removed"
+        return row is not None and row.sid in self.evictions and self.evictions[row.sid].outcome in EVICTED
 
     def is_here(self, identity: str) -> bool:
         """Whether the server lists it."""

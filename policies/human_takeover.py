@@ -37,11 +37,12 @@ class HumanTakeover:
             raise ValueError("needs `identity` or `attributes`")
 
     def evaluate(self, room: Room) -> Iterator[Verdict]:
-        operators = [human for human in room.humans if human.active and self._matches(human)]
+        operator = next((human for human in room.humans if human.active and self._matches(human)), None)
+        if operator is None:
+            return
         for agent in room.agents:
-            for operator in operators:
-                due = max(operator.joined_at, agent.joined_at) + self.grace
-                yield Verdict(agent, due, "has been relieved by a human")
+            due = max(operator.joined_at, agent.joined_at) + self.grace
+            yield Verdict(agent, due, "has been relieved by a human")
 
     def _matches(self, human: Participant) -> bool:
         by_identity = not self.identity or matches(human.identity, self.identity)

@@ -38,3 +38,4 @@ class Superseded:
             for other in room.agents:
                 if other.age > agent.age and other.agent_name and any(matches(other.agent_name, s) for s in successors):
                     yield Verdict(agent, other.joined_at + self.grace, "has been superseded by its successor")
+                    break

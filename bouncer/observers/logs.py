@@ -20,10 +20,14 @@ from bouncer.observers import (
 
 logger = logging.getLogger("bouncer")
 
-_LEVELS = {
-    Outcome.DENIED: logging.ERROR,
-    Outcome.FAILED: logging.WARNING,
-    Outcome.VOID: logging.WARNING,
+_EVENTS = {
+    Outcome.REMOVED: (logging.INFO, "evicted"),
+    Outcome.LEFT: (logging.INFO, "evicted"),
+    Outcome.WOULD: (logging.INFO, "would evict"),
+    Outcome.GONE: (logging.INFO, "eviction not needed"),
+    Outcome.VOID: (logging.WARNING, "eviction called off"),
+    Outcome.FAILED: (logging.WARNING, "eviction failed"),
+    Outcome.DENIED: (logging.ERROR, "eviction denied"),
 }
 
 
@@ -53,8 +57,8 @@ class Logs:
                 doubt = hold.finding.verdict.doubt
                 self._log(logging.WARNING, "held back", **about(hold.finding), held_by=str(hold.by), doubt=doubt)
             case Evicted(finding, outcome, took):
-                level = _LEVELS.get(outcome, logging.INFO)
-                self._log(level, "evicted", **about(finding), outcome=str(outcome), took=round(took, 3))
+                level, event = _EVENTS[outcome]
+                self._log(level, event, **about(finding), outcome=str(outcome), took=round(took, 3))
             case Faulted(fault):
                 self._log(logging.ERROR, "policy fault", policy=fault.rule.id, error=fault.error)
             case Troubled(doing, error):

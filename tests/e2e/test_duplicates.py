@@ -30,7 +30,7 @@ async def test_a_duplicate_that_publishes_nothing_leaves(world: World) -> None:
 
     await world.gone(second)
 
-    await world.message(event="evicted", identity=second.identity, outcome="removed")
+    await world.message(event="evicted", identity=second.identity)
     await world.stays({first.identity}, seconds=2)
 
 

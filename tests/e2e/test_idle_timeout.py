@@ -23,7 +23,7 @@ async def test_an_agent_idle_past_its_timeout_leaves_and_a_busy_one_stays(world:
     await world.gone(idle)
 
     told = await world.message(event="evicted", identity=idle.identity)
-    assert (told["policy"], told["outcome"]) == ("idle_timeout", "removed")
+    assert (told["policy"], told["outcome"]) == ("idle_timeout", "left")
     await world.stays({"ana", busy.identity}, seconds=8)
 
 
