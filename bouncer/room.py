@@ -15,6 +15,9 @@ Instant = float
 UNLISTED_FOR = 6.0
 """Seconds after joining in which a job's dispatch may still be unlisted: `list_dispatch` shows a job up to 5 s late."""
 
+JOB_IDENTITY = "agent-AJ_"
+"""How the identity of a job's participant begins, unless its worker gives it another."""
+
 ACTIVE_STATES = frozenset({"thinking", "speaking"})
 """The values of `lk.agent.state` in which an agent is at work, however long that takes."""
 
@@ -105,7 +108,7 @@ class Participant:
     @property
     def unlisted(self) -> bool:
         """Whether it is a job by its identity, but no listed dispatch has that job."""
-        return not self.dispatch and self.identity.startswith("agent-AJ_")
+        return not self.dispatch and self.identity.startswith(JOB_IDENTITY)
 
     @property
     def age(self) -> tuple[int, str]:

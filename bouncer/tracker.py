@@ -25,7 +25,7 @@ from bouncer.events import (
     Signal,
     Transcribed,
 )
-from bouncer.room import ACTIVE_STATES, Instant, Kind, Participant, Role, Room
+from bouncer.room import ACTIVE_STATES, JOB_IDENTITY, Instant, Kind, Participant, Role, Room
 
 AGENT_NAME_ATTRIBUTES = ("lk.agent_name", "lk.agent.name")
 """Where an agent's name stands: stamped by the server for every worker, then as the Python worker writes it."""
@@ -51,8 +51,8 @@ class _Member:
     active_at: Instant
     state: str = ""
     state_at: Instant = 0.0
-    changed_at: Instant = 0.0
-    """When an event last told its attributes; a list that was asked for earlier knows less."""
+    told_at: Instant = 0.0
+    """As of when it was last shown; a list that was asked for earlier knows less."""
     job: Job | None = None
     transcribed: bool = False
     audio: bool = False
@@ -61,6 +61,8 @@ class _Member:
     speaking_since: Instant | None = None
     spoke_at: Instant | None = None
     unanswered_since: Instant | None = None
+    reacted_at: Instant = 0.0
+    """When it last reacted; what is heard is told late, and dated back."""
     chatting_since: Instant | None = None
     missing: int = 0
     """How many lists in a row lacked it."""
@@ -82,6 +84,8 @@ class Tracker:
     _by_identity: dict[str, str] = field(default_factory=dict)
     _departed: OrderedDict[str, _Member] = field(default_factory=OrderedDict)
     _jobs: dict[str, Job] = field(default_factory=dict)
+    _avatars: dict[str, str] = field(default_factory=dict)
+    """The sids of the avatars, also orphaned ones, by the identity of the principal that they name."""
     _humans_came: bool = False
     _humans_left_at: Instant | None = None
     _evicted_at: OrderedDict[str, Instant] = field(default_factory=OrderedDict)
@@ -98,22 +102,25 @@ class Tracker:
                 self.blind = True
             case Joined(at, info):
                 self._see(info, at, as_of=at)
+                self._settle(at)
             case Left(at, sid):
                 self._leave(sid, at)
+                self._settle(at)
             case Attributes(sid=sid) | Signal(sid=sid) | Heard(sid=sid):
                 if member := self._members.get(sid):
                     self._take_sign(member, event)
             case Transcribed(at, identity):
                 if member := self._members.get(self._by_identity.get(identity, "")):
                     member.transcribed = True
-                    member.unanswered_since = None
+                    self._react(member, at)
                     self._alive(member, at, active=True)
             case Listed(at, asked_at, infos):
                 self._take_list(at, asked_at, infos)
-            case Dispatched(_, jobs):
+            case Dispatched(at, jobs):
                 self._jobs = {job.identity: job for job in jobs}
                 for known in self._members.values():
                     known.job = self._jobs.get(known.info.identity, known.job)
+                self._settle(at)
             case RemovalSent(at, identity):
                 self._evicted_at[identity] = at
                 self._evicted_at.move_to_end(identity)
@@ -126,19 +133,9 @@ class Tracker:
 
     def room(self) -> Room:
         """The room as it is known now; equal facts give equal rooms."""
-        principals = {m.info.identity for m in self._members.values() if _is_agent(m) and not _claims_principal(m)}
-        avatars: dict[str, _Member] = {}
-        for member in sorted(self._members.values(), key=lambda m: (m.info.joined_ms, m.info.sid)):
-            if _claims_principal(member):
-                avatars.setdefault(member.on_behalf_of, member)
         return Room(
             me=self._me,
-            participants=tuple(
-                self._participant(
-                    m, is_avatar=avatars.get(m.on_behalf_of) is m, has_principal=m.on_behalf_of in principals
-                )
-                for m in self._members.values()
-            ),
+            participants=tuple(map(self._participant, self._members.values())),
             watching_since=self._watching_since,
             humans_left_at=self._watched(self._humans_left_at),
             evicted_at=dict(self._evicted_at),
@@ -148,20 +145,24 @@ class Tracker:
         """The instant, or since when we watch if that is later: unwatched time is nobody's fault."""
         return None if at is None else max(at, self._watching_since)
 
-    def _participant(self, member: _Member, *, is_avatar: bool, has_principal: bool) -> Participant:
+    def _participant(self, member: _Member) -> Participant:
         info, job = member.info, member.job
         agent_name = job.agent_name if job else member.agent_name
+        is_avatar = self._avatars.get(member.on_behalf_of) == info.sid
         return Participant(
             sid=info.sid,
             identity=info.identity,
             kind=info.kind,
-            role=self._role(member, attached=is_avatar and has_principal),
+            role=self._role(member),
             agent_name=agent_name,
             dispatch=job.dispatch if job else "",
             publisher=job.publisher if job else "",
             attributes=info.attributes,
             hidden=bool(info.hidden),
-            may_be_bouncer=job is None and info.hidden is not False and agent_name == self.my_agent_name,
+            may_be_bouncer=job is None
+            and info.hidden is not False
+            and agent_name == self.my_agent_name
+            and info.identity.startswith(JOB_IDENTITY),
             on_behalf_of=member.on_behalf_of if is_avatar else "",
             active=info.active,
             joined_at=info.joined_at,
@@ -175,20 +176,47 @@ class Tracker:
             spoke_at=member.spoke_at,
             unanswered_since=self._watched(member.unanswered_since),
             chatting_since=self._watched(member.chatting_since),
-            principal_left_at=self._watched(member.principal_left_at) if is_avatar and not has_principal else None,
+            principal_left_at=self._watched(member.principal_left_at) if is_avatar else None,
         )
 
-    def _role(self, member: _Member, *, attached: bool) -> Role:
+    def _role(self, member: _Member) -> Role:
         info, job = member.info, member.job
         if info.identity == self._me:
             return Role.BOUNCER
         if info.simulated or info.kind in (Kind.INGRESS, Kind.EGRESS):
             return Role.OTHER
-        if not _is_agent(member):
+        if info.kind is not Kind.AGENT and not info.agent_grant:
             return Role.HUMAN
         if info.hidden and job and job.agent_name == self.my_agent_name:
             return Role.BOUNCER
+        attached = self._avatars.get(member.on_behalf_of) == info.sid and member.principal_left_at is None
         return Role.AVATAR if attached else Role.AGENT
+
+    def _settle(self, at: Instant) -> None:
+        """Draw the conclusions from who is here: who is whose avatar, who is an orphan, whether a human is left."""
+        members = self._members.values()
+        claimants = [m for m in members if _claims_principal(m)]
+        principals = {
+            m.info.identity for m in members if self._role(m) in (Role.AGENT, Role.AVATAR) and not _claims_principal(m)
+        }
+        before, self._avatars = self._avatars, {}
+        for member in sorted(claimants, key=lambda m: (m.info.joined_ms, m.info.sid)):
+            self._avatars.setdefault(member.on_behalf_of, member.info.sid)
+            if member.on_behalf_of in principals:
+                member.principal_left_at = None
+            elif member.principal_left_at is None:
+                member.principal_left_at = at
+        for identity in [i for i in before.keys() | self._avatars.keys() if before.get(i) != self._avatars.get(i)]:
+            if principal := self._members.get(self._by_identity.get(identity, "")):
+                self._note_speech(principal, at)
+
+        humans = [m for m in members if self._role(m) is Role.HUMAN]
+        if humans:
+            self._humans_left_at = None
+            # Who turns out to be a bot with the agent grant never was one.
+            self._humans_came |= any(m.info.agent_grant is False or m.info.kind is not Kind.STANDARD for m in humans)
+        elif self._humans_came and self._humans_left_at is None:
+            self._humans_left_at = at
 
     def _take_list(self, at: Instant, asked_at: Instant, infos: Iterable[Info]) -> None:
         listed = set()
@@ -205,6 +233,7 @@ class Tracker:
                 member.missing += 1
                 if member.missing >= LISTS_UNTIL_GONE:
                     self._leave(sid, at)
+        self._settle(at)
 
     def _see(self, info: Info, at: Instant, *, as_of: Instant) -> None:
         """Take in how a participant was shown at `as_of`."""
@@ -219,46 +248,49 @@ class Tracker:
             member.left_at, member.missing, member.seen_at = None, 0, at
             self._members[info.sid] = member
             self._by_identity[info.identity] = info.sid
-            self._note_principal(info.identity, left_at=None)
+            self._note_speech(member, at)
         earlier = member.info
-        member.info = Info(
-            sid=info.sid,
-            identity=info.identity,
-            kind=info.kind,
-            simulated=info.simulated,
-            active=info.active,
-            joined_at=earlier.joined_at,
-            joined_ms=earlier.joined_ms,
-            attributes=earlier.attributes,
+        if as_of >= member.told_at:
+            member.told_at = as_of
+            member.info = replace(info, joined_at=earlier.joined_at, joined_ms=earlier.joined_ms)
+            self._take_state(member, info.attributes, at)
+        member.info = replace(
+            member.info,
             agent_grant=earlier.agent_grant if info.agent_grant is None else info.agent_grant,
             hidden=earlier.hidden if info.hidden is None else info.hidden,
         )
         member.audio |= info.audio
         member.job = self._jobs.get(info.identity, member.job)
-        if as_of >= member.changed_at:
-            self._take_state(member, info.attributes, at)
-        self._count_humans(at)
 
     def _take_sign(self, member: _Member, event: Attributes | Signal | Heard) -> None:
         match event:
             case Attributes(at, _, attributes):
+                member.told_at = max(member.told_at, at)
+                member.info = replace(member.info, attributes=dict(attributes))
                 self._alive(member, at)
                 self._take_state(member, attributes, at)
-                member.changed_at = at
             case Signal(at, _, active, audio):
                 member.audio |= audio
                 self._alive(member, at, active=active)
             case Heard(at, _, speaking):
-                self._hear(member, at, speaking)
+                member.heard = speaking
+                if speaking:
+                    self._alive(member, at)
+                is_avatar = self._role(member) is Role.AVATAR
+                speaker = self._members.get(self._by_identity.get(member.on_behalf_of, "")) if is_avatar else member
+                self._note_speech(speaker or member, at)
 
     def _take_state(self, member: _Member, attributes: Mapping[str, str], at: Instant) -> None:
-        member.info = _with_attributes(member.info, attributes)
+        """Take in the state that an agent publishes. The one that it was found in is no sign of life of today."""
         state = attributes.get(STATE_ATTRIBUTE, "")
         if state == member.state:
             return
         if state in ACTIVE_STATES or member.state in ACTIVE_STATES:
-            self._alive(member, at, active=True)
-        member.state, member.state_at, member.unanswered_since = state, at, None
+            member.active_at = max(member.active_at, at)
+        if member.seen_at < at:
+            self._alive(member, at)
+            self._react(member, at)
+        member.state, member.state_at = state, at
         self._note_speech(member, at)
 
     def _alive(self, member: _Member, at: Instant, *, active: bool = False) -> None:
@@ -272,69 +304,62 @@ class Tracker:
             return
         member.left_at = at
         self._note_speech(member, at)
-        member.heard = None
+        member.heard = member.unanswered_since = member.chatting_since = None
         if self._by_identity.get(member.info.identity) == sid:
             del self._by_identity[member.info.identity]
-            self._note_principal(member.info.identity, left_at=at)
         self._departed[sid] = member
         if len(self._departed) > MAX_DEPARTED:
             self._departed.popitem(last=False)
-        self._count_humans(at)
-
-    def _count_humans(self, at: Instant) -> None:
-        """Note when the last human leaves. Who turns out to be a bot with the agent grant never was one."""
-        humans = [m for m in self._members.values() if self._role(m, attached=False) is Role.HUMAN]
-        if humans:
-            self._humans_left_at = None
-            self._humans_came |= any(m.info.agent_grant is False or m.info.kind is not Kind.STANDARD for m in humans)
-        elif self._humans_came and self._humans_left_at is None:
-            self._humans_left_at = at
-
-    def _hear(self, member: _Member, at: Instant, speaking: bool | None) -> None:  # noqa: FBT001 - a fact, not a switch
-        """Take in what is heard of a participant; what is heard of an avatar is said by its principal."""
-        member.heard = speaking
-        if speaking:
-            self._alive(member, at)
-        principal = self._members.get(self._by_identity.get(member.on_behalf_of, ""))
-        self._note_speech(principal if principal and _claims_principal(member) else member, at)
 
     def _heard(self, member: _Member) -> bool | None:
-        """Whether it is heard speaking, itself or through an avatar; None if that is not known."""
-        voices = [m for m in self._members.values() if m.on_behalf_of == member.info.identity and _claims_principal(m)]
-        known = [m.heard for m in (member, *voices) if m.audio or m.heard is not None]
-        if True in known:
+        """Whether it is heard speaking, itself or through its avatar; None if that is not known."""
+        avatar = self._members.get(self._avatars.get(member.info.identity, ""))
+        if avatar and self._role(avatar) is not Role.AVATAR:
+            avatar = None
+        voices = [m for m in (member, avatar) if m and (m.audio or m.heard is not None)]
+        if any(voice.heard for voice in voices):
             return True
-        return False if known and None not in known else None
+        return False if voices and all(voice.heard is False for voice in voices) else None
 
     def _note_speech(self, member: _Member, at: Instant) -> None:
         """Draw the consequences, if the member began or ended speaking by what is now known of it."""
+        role = self._role(member)
         heard = self._heard(member)
-        claimed = member.state == "speaking" and _is_agent(member)
-        speaking = member.left_at is None and (claimed if heard is None else heard)
-        if speaking == (member.speaking_since is not None):
+        claimed = heard is None and role is Role.AGENT and member.state == "speaking"
+        speaking = member.left_at is None and (heard is True or claimed)
+        if speaking == (member.speaking_since is not None) or role not in (Role.AGENT, Role.HUMAN):
             return
         member.speaking_since = at if speaking else None
         if not speaking:
             member.spoke_at = at
-        if _is_agent(member):
-            self._alive(member, at, active=True)
-            member.unanswered_since = None
-            if speaking and member.chatting_since is None and not self._a_human_speaks():
-                member.chatting_since = at
-            return
-        for agent in filter(_is_agent, self._members.values()):
+        if role is Role.AGENT:
+            self._agent_spoke(member, at)
+        else:
             # Speech that is cut off because it can't be heard any more, or its speaker left, asks for no answer.
-            if not speaking and heard is False and agent.unanswered_since is None and not agent.speaking_since:
-                agent.unanswered_since = at
-            agent.chatting_since = at if agent.speaking_since and not self._a_human_speaks() else None
+            self._human_spoke(at, asks=not speaking and heard is False)
+
+    def _agent_spoke(self, agent: _Member, at: Instant) -> None:
+        """An agent began or ended speaking."""
+        self._alive(agent, at, active=True)
+        self._react(agent, at)
+        if agent.speaking_since is not None and agent.chatting_since is None and not self._a_human_speaks():
+            agent.chatting_since = at
+
+    def _human_spoke(self, at: Instant, *, asks: bool) -> None:
+        """A human began or ended speaking; `asks` for an answer if that was said to the end."""
+        quiet = not self._a_human_speaks()
+        for agent in self._members.values():
+            if self._role(agent) is Role.AGENT:
+                unmoved = agent.speaking_since is None and agent.reacted_at <= at
+                if asks and unmoved and agent.unanswered_since is None:
+                    agent.unanswered_since = at
+                agent.chatting_since = at if quiet and agent.speaking_since is not None else None
+
+    def _react(self, member: _Member, at: Instant) -> None:
+        member.reacted_at, member.unanswered_since = max(member.reacted_at, at), None
 
     def _a_human_speaks(self) -> bool:
-        return any(m.speaking_since is not None and not _is_agent(m) for m in self._members.values())
-
-    def _note_principal(self, identity: str, *, left_at: Instant | None) -> None:
-        for member in self._members.values():
-            if member.on_behalf_of == identity:
-                member.principal_left_at = left_at
+        return any(m.speaking_since is not None and self._role(m) is Role.HUMAN for m in self._members.values())
 
 
 def _new_member(info: Info, at: Instant) -> _Member:
@@ -345,24 +370,14 @@ def _new_member(info: Info, at: Instant) -> _Member:
         on_behalf_of=info.attributes.get(ON_BEHALF_OF_ATTRIBUTE, ""),
         alive_at=info.joined_at,
         active_at=info.joined_at,
-        principal_left_at=at,
     )
-
-
-def _is_agent(member: _Member) -> bool:
-    return member.info.kind is Kind.AGENT or bool(member.info.agent_grant)
 
 
 def _claims_principal(member: _Member) -> bool:
-    """Whether it says it is an avatar, and nothing known about it says otherwise."""
+    """Whether it says that it is somebody's avatar, and nothing known about it says otherwise."""
     return (
         member.info.kind is Kind.AGENT
-        and bool(member.on_behalf_of)
+        and member.on_behalf_of not in ("", member.info.identity)
         and not member.agent_name
         and member.job is None
-        and member.on_behalf_of != member.info.identity
     )
-
-
-def _with_attributes(info: Info, attributes: Mapping[str, str]) -> Info:
-    return info if info.attributes == attributes else replace(info, attributes=dict(attributes))
