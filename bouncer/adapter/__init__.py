@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from http import HTTPStatus
 from typing import Any, TypeVar
 
-import aiohttp
 from livekit import api, rtc
 from livekit.agents import AgentServer, AutoSubscribe, JobContext, JobExecutorType, WorkerPermissions
 from livekit.agents.utils import http_context
@@ -291,40 +290,40 @@ class LiveKitRoom:
     async def list_participants(self, *, urgent: bool = False) -> tuple[Info, ...]:
         """Everybody in the room, hidden ones and ourselves included."""
         request = api.ListParticipantsRequest(room=self._name)
-        answer = await self._call(self._api.room.list_participants(request), urgent=urgent)
+        answer = await self._call(lambda: self._api.room.list_participants(request), urgent=urgent)
         if answer is None:
             raise ApiError(Trouble.UNAVAILABLE, "the server does not know the room")
         return tuple(map(self._listed, answer.participants))
 
     async def list_jobs(self, *, urgent: bool = False) -> tuple[Job, ...]:
         """The jobs of all the room's dispatches."""
-        dispatches = await self._call(self._api.agent_dispatch.list_dispatch(self._name), urgent=urgent)
+        dispatches = await self._call(lambda: self._api.agent_dispatch.list_dispatch(self._name), urgent=urgent)
         return tuple(_job(dispatch, job) for dispatch in dispatches or () for job in dispatch.state.jobs)
 
     async def get_participant(self, identity: str) -> Info | None:
         """The participant that has this identity now; None if there is none."""
         request = api.RoomParticipantIdentity(room=self._name, identity=identity)
-        answer = await self._call(self._api.room.get_participant(request))
+        answer = await self._call(lambda: self._api.room.get_participant(request))
         return None if answer is None else self._listed(answer)
 
     async def remove_participant(self, identity: str) -> bool:
         """Remove whoever has this identity; False if there was nobody."""
         request = api.RoomParticipantIdentity(room=self._name, identity=identity)
-        return await self._call(self._api.room.remove_participant(request)) is not None
+        return await self._call(lambda: self._api.room.remove_participant(request)) is not None
 
     async def delete_dispatch(self, dispatch: str) -> bool:
         """End all jobs of a dispatch, gracefully, and let nothing restart them; False if there was no such dispatch."""
-        return await self._call(self._api.agent_dispatch.delete_dispatch(dispatch, self._name)) is not None
+        return await self._call(lambda: self._api.agent_dispatch.delete_dispatch(dispatch, self._name)) is not None
 
     async def send_data(self, payload: bytes) -> None:
         """Send a reliable data packet on our topic to everybody in the room."""
         request = api.SendDataRequest(
             room=self._name, data=payload, kind=models.DataPacket.Kind.RELIABLE, topic=TOPIC, nonce=os.urandom(16)
         )
-        await self._call(self._api.room.send_data(request))
+        await self._call(lambda: self._api.room.send_data(request))
 
-    async def _call(self, call: Awaitable[T], *, urgent: bool = True) -> T | None:
-        """Await an API call; None if the server says «not found».
+    async def _call(self, call: Callable[[], Awaitable[T]], *, urgent: bool = True) -> T | None:
+        """Make an API call; None if the server says «not found».
 
         Raises: ApiError for every other failure.
         """
@@ -332,12 +331,12 @@ class LiveKitRoom:
             raise ApiError(Trouble.THROTTLED, "this worker has made its API calls of this minute")
         try:
             async with asyncio.timeout(CALL_WITHIN):
-                return await call
+                return await call()
         except api.TwirpError as error:
             if error.code == api.TwirpErrorCode.NOT_FOUND:
                 return None
             raise _api_error(error) from None
-        except (TimeoutError, aiohttp.ClientError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever the SDK makes of a dead line or of a proxy's own answer
             raise ApiError(Trouble.UNAVAILABLE, f"{type(error).__name__}: {error}") from None
 
 

@@ -11,8 +11,8 @@ from bouncer.observers import Configured, Evicted, HeldBack, News, Noticed, Refu
 
 MAX_WAITING = 256
 """Messages that wait to be sent; when the API can't take them, further ones are dropped."""
-MAX_TEXT = 1000
-"""Characters of any one text in a message: a data packet should stay below 15 KiB."""
+MAX_TEXT = 500
+"""Bytes of any one text in a message: with its ten problems a data packet has to stay below 15 KiB."""
 MAX_PROBLEMS = 10
 
 _EVENTS = {
@@ -40,14 +40,16 @@ class RoomMessages:
             case Configured(config):
                 self._announce, self._mode = config.announce, config.mode
             case Refused(error, kept):
-                shown = [{"path": p.path, "message": _clip(p.message)} for p in error.problems[:MAX_PROBLEMS]]
+                shown = [{"path": _clip(p.path), "message": _clip(p.message)} for p in error.problems[:MAX_PROBLEMS]]
                 self._send("config_error", errors=shown, total=len(error.problems), kept=kept is not None)
             case Noticed(finding, due_in):
                 self._send("notice", **_about(finding), due_in=round(due_in, 3))
             case Reported(finding):
                 self._send("reported", **_about(finding))
             case HeldBack(hold):
-                self._send("held", **_about(hold.finding), held_by=str(hold.by), doubt=hold.finding.verdict.doubt)
+                self._send(
+                    "held", **_about(hold.finding), held_by=str(hold.by), doubt=_clip(hold.finding.verdict.doubt)
+                )
             case Evicted(finding, outcome, _) if outcome in _EVENTS:
                 self._send(_EVENTS[outcome], **_about(finding), outcome=str(outcome))
 
@@ -69,7 +71,7 @@ def _about(finding: Finding) -> dict[str, Any]:
     who = finding.participant
     return {
         "identity": _clip(who.identity),
-        "sid": who.sid,
+        "sid": _clip(who.sid),
         "agent_name": _clip(who.agent_name),
         "policy": finding.rule.id,
         "reason": _clip(finding.verdict.reason),
@@ -77,4 +79,8 @@ def _about(finding: Finding) -> dict[str, Any]:
 
 
 def _clip(text: str) -> str:
-    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}…"
+    """The text, cut so that in JSON it takes no more than MAX_TEXT bytes."""
+    clipped = text[:MAX_TEXT]
+    while (size := len(json.dumps(clipped, ensure_ascii=False).encode(errors="replace"))) > MAX_TEXT:
+        clipped = clipped[: len(clipped) * MAX_TEXT // size - 1]
+    return clipped if clipped == text else f"{clipped}…"
