@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test check lock clean
+.PHONY: help demo dev test check docs lock clean
 
 # The first Python on the PATH that is new enough; `make PYTHON=/path/to/python` chooses another.
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -27,6 +27,9 @@ check: .venv/ready ## Lint, formatting, types, and the rule of who may import wh
 	$(RUN) -m ruff format --check
 	$(RUN) -m mypy
 	.venv/bin/lint-imports
+
+docs: .venv/ready ## Write what is made from the policies: their pages in README.md, and bouncer.schema.json
+	$(RUN) -m bouncer write
 
 lock: .venv/ready ## Write the requirements files from pyproject.toml (ARGS=--upgrade for the newest versions)
 	@for file in requirements.txt requirements-dev.txt; do \

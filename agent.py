@@ -2,11 +2,14 @@
 
 import os
 import sys
+from functools import partial
 
 from livekit.agents import JobContext, cli
 
 from bouncer.adapter import CallBudget, LiveKitRoom, agent_server
+from bouncer.adapter.ears import Ears
 from bouncer.config import Layer
+from bouncer.installed import installed
 from bouncer.observers.logs import Logs
 from bouncer.observers.messages import RoomMessages
 from bouncer.patrol import Patrol
@@ -15,7 +18,7 @@ from bouncer.tracker import Tracker
 from policies import BUILTIN
 
 try:
-    settings = from_environment(os.environ, BUILTIN)
+    settings = from_environment(os.environ, BUILTIN, installed())
 except SettingsError as error:
     sys.exit(str(error))
 server = agent_server(settings)
@@ -26,15 +29,16 @@ budget = CallBudget(settings.api_per_minute)
 async def bouncer(ctx: JobContext) -> None:
     """Guard one room until it closes."""
     room = LiveKitRoom(ctx, budget)
-    messages = RoomMessages(room)
+    messages, ears = RoomMessages(room), Ears(ctx.room)
     patrol = Patrol(
         tracker=Tracker(settings.agent_name),
         api=room,
         registry=BUILTIN,
+        others=installed(),
         layers=(*settings.layers, Layer("dispatch metadata", ctx.job.metadata)),
-        observers=(Logs(ctx.job.room.name), messages),
+        observers=(Logs(ctx.job.room.name), messages, ears),
     )
-    await room.guard(patrol, messages.run)
+    await room.guard(patrol, messages.run, partial(ears.run, patrol.tell))
 
 
 if __name__ == "__main__":

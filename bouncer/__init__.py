@@ -1,6 +1,6 @@
 """All that a policy may import, and nothing else."""
 
-from bouncer.policy import Action, Count, Glob, Globs, Hearing, Policy, Seconds, Verdict, matches
+from bouncer.policy import Action, Count, Glob, Globs, Hearing, Options, Policy, Seconds, Verdict, matches
 from bouncer.room import Instant, Kind, Participant, Role, Room, in_order, known_by
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Hearing",
     "Instant",
     "Kind",
+    "Options",
     "Participant",
     "Policy",
     "Role",

@@ -8,12 +8,14 @@ misread would evict the wrong one.
 import ast
 import inspect
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields, replace
 from difflib import get_close_matches
-from functools import lru_cache
-from itertools import pairwise
+from functools import cache
+from itertools import islice, pairwise
 from textwrap import dedent
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, cast, get_type_hints
 
 from annotated_types import Ge, Le
@@ -21,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic_core import ErrorDetails
 
 from bouncer.decide import Guards
+from bouncer.effective import origins, signed
 from bouncer.policy import Action, Count, Globs, Policy, Rule, Seconds
 
 KEY = "bouncer"
@@ -30,11 +33,18 @@ MAX_RULES = 16
 """How often one policy may be applied in one room; each costs an evaluation."""
 MAX_PROBLEMS = 50
 """How many complaints about one layer are worded; a configuration with more needs no more to be refused."""
+MAX_LISTED = 10
+"""How many names of one kind an error lists."""
+MAX_PATH = 256
+"""Characters of a JSON path from which on it is not followed any deeper."""
 MAX_SHOWN = 64
 """Characters of a wrong value that an error shows."""
 MAX_DIGITS = 400
 """Digits of a number beyond which it is read as infinite; no float has more than 309 before the point."""
 
+Others = Mapping[str, Callable[[], type[Policy]]]
+"""Policies by name that are not looked at before a configuration names them; a ValueError says why one is unusable."""
+NO_OTHERS: Others = MappingProxyType({})
 Mode = Literal["enforce", "dry_run", "off"]
 Hearing = Literal["auto", "off", "level"]
 
@@ -87,6 +97,8 @@ class Config:
     """What is listened to: "auto" is resolved by what the rules need."""
     effective: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """The merged JSON it was made from, with every default filled in: what is logged and compared."""
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    """Where each value of `effective` came from: JSON path to the name of a layer."""
 
 
 BUILT_IN = Layer("built-in defaults", json.dumps({KEY: {"mode": "enforce", "policies": {"duplicates": {}}}}))
@@ -112,7 +124,29 @@ class _Eviction(BaseModel):
     """Whether the last agent stays while a human is in the room."""
 
 
-class _Common(BaseModel):
+class Bouncer(BaseModel):
+    """What stands under our key. All of it is optional."""
+
+    model_config = _STRICT
+
+    mode: Mode = "enforce"
+    """`enforce`; `dry_run` to do everything but the removal; or `off` to stay, and do nothing."""
+    exempt: _Exempt = _Exempt()
+    """Who is never evicted. They count as agents that are present."""
+    policies: Any = None
+    """Which agents have to leave; each policy by its name, with its options."""
+    eviction: _Eviction = _Eviction()
+    """How agents are evicted, and the limits of it."""
+    hearing: Hearing = "auto"
+    """`level` goes by the loudness of the tracks, `off` by what agents say about themselves; `auto` is `level` if a
+    policy of this room needs it."""
+    reconcile: Annotated[float, Ge(1), Le(3600)] = 15.0
+    """Seconds between two looks at the server's list of participants."""
+    announce: bool = True
+    """Whether the room is told what is done, on the data topic `bouncer`."""
+
+
+class CommonOptions(BaseModel):
     """The options that every policy takes."""
 
     model_config = _STRICT
@@ -125,36 +159,87 @@ class _Common(BaseModel):
     """Globs on the agent name: whom the policy judges, not whom it sees."""
 
 
-def load(layers: Sequence[Layer], registry: Sequence[type[Policy]]) -> Config:
+def load(layers: Sequence[Layer], registry: Sequence[type[Policy]], others: Others = NO_OTHERS) -> Config:
     """Combine the layers, lowest first, into what is in force.
+
+    The policies of the registry come first, in its order; then those of the others that are named, alphabetically.
 
     Raises: ConfigError with every problem of every layer, or of the whole if each is valid alone.
     """
     problems: list[Problem] = []
+    policies: dict[str, type[Policy] | None] = {policy.name: policy for policy in registry}
+    policies |= dict.fromkeys(sorted(others.keys() - policies.keys()))
     merged: dict[str, Any] = {}
+    signatures: dict[Any, Any] = {}
     for layer in (BUILT_IN, *layers):
         try:
             patch = _read(layer)
-            problems += _validate(layer.name, _without_nulls(patch), registry)[1]
+            if patch is None:
+                continue
+            problems += _find(layer.name, patch, policies, others)
+            problems += _null_names(layer.name, patch, policies)
+            problems += _validate(layer.name, _without_nulls(patch), policies)[1]
             merged = _merge_patch(merged, patch)
+            signatures = _merge_patch(signatures, signed(patch, layer.name))
         except ConfigError as error:
             problems += error.problems
         except RecursionError:
             problems.append(Problem(layer.name, f"$.{KEY}", "is nested too deeply"))
     if not problems:
-        config, problems = _validate("the layers combined", merged, registry)
+        config, problems = _validate("the layers combined", merged, policies)
         if config:
-            return config
+            return replace(config, origins=dict(origins(config.effective, signatures, BUILT_IN.name)))
     raise ConfigError(problems)
 
 
-def _read(layer: Layer) -> dict[str, Any]:
-    """The value of our key in a layer's text, as JSON; empty where it has none.
+def configures(layer: Layer) -> bool:
+    """Whether a layer has our key.
+
+    Raises: ConfigError if it can't be read.
+    """
+    return _read(layer) is not None
+
+
+def _find(
+    layer: str, patch: Mapping[str, Any], policies: dict[str, type[Policy] | None], others: Others
+) -> list[Problem]:
+    """Fill in those of the other policies that a layer names; the problems with those that can't be used."""
+    given = patch.get("policies")
+    problems: list[Problem] = []
+    for name in given if isinstance(given, Mapping) else ():
+        if name in policies and policies[name] is None:
+            try:
+                policies[name] = others[name]()
+            except ValueError as error:
+                problems.append(Problem(layer, _join(f"$.{KEY}.policies", name), str(error)))
+    return problems
+
+
+def _null_names(layer: str, patch: Mapping[str, Any], policies: Mapping[str, type[Policy] | None]) -> Iterator[Problem]:
+    """What a layer means to remove under a name that doesn't exist: it would stay in force."""
+    path = f"$.{KEY}"
+    places: list[tuple[str, Any, Sequence[str]]] = [
+        (path, patch, list(Bouncer.model_fields)),
+        (f"{path}.exempt", patch.get("exempt"), list(_Exempt.model_fields)),
+        (f"{path}.eviction", patch.get("eviction"), list(_Eviction.model_fields)),
+        (f"{path}.policies", given := patch.get("policies"), list(policies)),
+    ]
+    for name, options in given.items() if isinstance(given, Mapping) else ():
+        if policy := policies.get(name):
+            places.append((_join(f"{path}.policies", name), options, list(options_model(policy).model_fields)))
+    for place, value, known in places:
+        if isinstance(value, Mapping):
+            names = [name for name, inner in value.items() if inner is None and name not in known]
+            yield from _unknown_names(layer, place, names, known)
+
+
+def _read(layer: Layer) -> dict[str, Any] | None:
+    """The value of our key in a layer's text, as JSON; None where the layer has no such key, and needs none.
 
     Raises: ConfigError if it has one that can't be read as an unambiguous object.
     """
     if not layer.text.strip():
-        return {}
+        return None
 
     def refuse(path: str, message: str) -> ConfigError:
         return ConfigError([Problem(layer.name, path, message)])
@@ -163,16 +248,17 @@ def _read(layer: Layer) -> dict[str, Any]:
         document = json.loads(layer.text, object_pairs_hook=_Object, parse_int=_int, parse_float=_float)
     except (ValueError, RecursionError) as error:
         if layer.shared and f'"{KEY}"' not in layer.text:
-            return {}
+            return None
         what = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise refuse("$", f"must be JSON, but it can't be read: {what}") from None
     if not isinstance(document, _Object) or KEY not in document:
         if layer.shared:
-            return {}
+            return None
         raise refuse("$", f'must be an object of the shape {{"{KEY}": {{…}}}}')
-    if not layer.shared and len(document) > 1:
-        others = ", ".join(f"“{_shown(key)}”" for key in sorted(document) if key != KEY)
-        raise refuse("$", f"only “{KEY}” may stand here, not {others}")
+    if not layer.shared and document.keys() - {KEY, "$schema"}:
+        others = [_shown(key) for key in sorted(document.keys() - {KEY, "$schema"})]
+        more = f" and {len(others) - MAX_LISTED} more" if len(others) > MAX_LISTED else ""
+        raise refuse("$", f"only “{KEY}” may stand here, not {', '.join(others[:MAX_LISTED])}{more}")
     value = document[KEY]
     if KEY in document.repeated:
         raise refuse(f"$.{KEY}", "stands here more than once; which one is meant?")
@@ -180,7 +266,7 @@ def _read(layer: Layer) -> dict[str, Any]:
         raise refuse(f"$.{KEY}", 'must be an object; to do nothing in a room, use {"mode": "off"}')
     if (size := len(json.dumps(value))) > MAX_SIZE:
         raise refuse(f"$.{KEY}", f"may take at most {MAX_SIZE} characters of JSON, but takes {size}")
-    if repeated := list(_repeated(value, f"$.{KEY}")):
+    if repeated := list(islice(_repeated(value, f"$.{KEY}"), MAX_PROBLEMS)):
         raise ConfigError(
             [Problem(layer.name, path, "stands here more than once; which one is meant?") for path in repeated]
         )
@@ -192,9 +278,8 @@ class _Object(dict[str, Any]):
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)
-        self.repeated = (
-            () if len(self) == len(pairs) else tuple(key for key in self if sum(key == other for other, _ in pairs) > 1)
-        )
+        seen = Counter(key for key, _ in pairs) if len(self) < len(pairs) else Counter[str]()
+        self.repeated = tuple(key for key, times in seen.items() if times > 1)
 
 
 def _int(text: str) -> int | float:
@@ -233,29 +318,7 @@ def _without_nulls(value: Any) -> Any:
     return _merge_patch({}, value)
 
 
-@lru_cache(maxsize=8)
-def _models(registry: tuple[type[Policy], ...]) -> tuple[type[BaseModel], Mapping[str, type[BaseModel]]]:
-    """The schema of everything under our key, and of each policy's options, for these policies."""
-    options = {policy.name: options_model(policy) for policy in registry}
-    per_policy = {
-        name: (Annotated[Any, Field(description=inspect.cleandoc(policy.__doc__ or ""))], None)
-        for name, policy in zip(options, registry, strict=True)
-    }
-    policies = create_model("Policies", __config__=_STRICT, **per_policy)  # type: ignore[call-overload]
-    whole = create_model(
-        "Bouncer",
-        __config__=_STRICT,
-        mode=(Mode, "enforce"),
-        exempt=(_Exempt, _Exempt()),
-        policies=(policies, policies()),
-        eviction=(_Eviction, _Eviction()),
-        hearing=(Hearing, "auto"),
-        reconcile=(Annotated[float, Ge(1), Le(3600)], 15.0),
-        announce=(bool, True),
-    )
-    return whole, options
-
-
+@cache
 def options_model(policy: type[Policy]) -> type[BaseModel]:
     """The schema of one policy's options: its own fields, then those that every policy takes."""
     hints = get_type_hints(policy, include_extras=True)
@@ -268,16 +331,19 @@ def options_model(policy: type[Policy]) -> type[BaseModel]:
             Annotated[hints[option.name], Field(description=docs.get(option.name, ""))],
             ... if required else default,
         )
-    default_action = getattr(policy, "default_action", "evict")
-    own["action"] = (Annotated[Action, Field(description=_Common.model_fields["action"].description)], default_action)
-    return create_model(policy.__name__, __base__=_Common, __doc__=policy.__doc__, **own)
+    common: dict[str, Any] = {name: (info.annotation, info) for name, info in CommonOptions.model_fields.items()}
+    action = Field(description=CommonOptions.model_fields["action"].description)
+    common["action"] = (Annotated[Action, action], getattr(policy, "default_action", "evict"))
+    return create_model(policy.__name__, __config__=_STRICT, __doc__=policy.__doc__, **own, **common)
 
 
 def option_docs(policy: type) -> Mapping[str, str]:
-    """The string under each field of a policy."""
-    body = next(
-        node.body for node in ast.parse(dedent(inspect.getsource(policy))).body if isinstance(node, ast.ClassDef)
-    )
+    """The string under each field of a policy; none of them where its source is not at hand."""
+    try:
+        source = inspect.getsource(policy)
+    except OSError:
+        return {}
+    body = next(node.body for node in ast.parse(dedent(source)).body if isinstance(node, ast.ClassDef))
     docs: dict[str, str] = {}
     for statement, following in pairwise(body):
         match statement, following:
@@ -289,34 +355,40 @@ def option_docs(policy: type) -> Mapping[str, str]:
 
 
 def _validate(
-    layer: str, value: Mapping[str, Any], registry: Sequence[type[Policy]]
+    layer: str, value: Mapping[str, Any], policies: Mapping[str, type[Policy] | None]
 ) -> tuple[Config | None, list[Problem]]:
-    """A Config from the value of our key, or all that is wrong with it."""
-    whole_model, option_models = _models(tuple(registry))
+    """A Config from the value of our key, or all that is wrong with it.
+
+    Nothing is said about a policy that is None: what is wrong with it has been said.
+    """
     problems: list[Problem] = []
     whole: Any = None
     try:
-        whole = whole_model.model_validate(_frozen(value))
+        whole = Bouncer.model_validate(_frozen(value))
     except ValidationError as error:
-        problems += _problems(layer, f"$.{KEY}", error, whole_model)
+        problems += _problems(layer, f"$.{KEY}", error, Bouncer)
 
-    given = value.get("policies")
+    given = value.get("policies", {})
+    if not isinstance(given, Mapping):
+        problems.append(Problem(layer, f"$.{KEY}.policies", f"must be an object, not {_shown(given)}"))
+        given = {}
+    problems += _unknown_names(
+        layer, f"$.{KEY}.policies", [name for name in given if name not in policies], [*policies]
+    )
     rules: list[Rule] = []
-    effective: dict[str, Any] = {}
-    for policy in registry:
-        if not isinstance(given, Mapping) or policy.name not in given:
+    shown_policies: dict[str, Any] = {}
+    for name, policy in policies.items():
+        if policy is None or name not in given:
             continue
-        options = given[policy.name]
-        path = f"$.{KEY}.policies.{policy.name}"
+        options = given[name]
+        path = _join(f"$.{KEY}.policies", name)
         is_list = isinstance(options, list)
         if is_list and len(options) > MAX_RULES:
             problems.append(Problem(layer, path, f"must have at most {MAX_RULES} entries, not {len(options)}"))
             continue
         shown = []
         for index, each in enumerate(options if is_list else [options]):
-            rule, dumped, wrong = _rule(
-                layer, f"{path}[{index}]" if is_list else path, policy, option_models[policy.name], index, each
-            )
+            rule, dumped, wrong = _rule(layer, f"{path}[{index}]" if is_list else path, policy, index, each)
             problems += wrong
             shown.append(dumped)
             if rule:
@@ -325,7 +397,7 @@ def _validate(
                 problems.append(
                     Problem(layer, path, 'can\'t work with "hearing": "off", since it goes by what is heard')
                 )
-        effective[policy.name] = shown if is_list else shown[0]
+        shown_policies[name] = shown if is_list else shown[0]
     if problems:
         return None, problems
     return (
@@ -342,7 +414,7 @@ def _validate(
             reconcile=whole.reconcile,
             announce=whole.announce,
             hearing=_hearing(whole.hearing, rules),
-            effective={**whole.model_dump(mode="json"), "policies": effective},
+            effective={**whole.model_dump(mode="json"), "policies": shown_policies},
         ),
         [],
     )
@@ -355,20 +427,22 @@ def _hearing(asked: Hearing, rules: Sequence[Rule]) -> Literal["off", "level"]:
 
 
 def _rule(
-    layer: str, path: str, policy: type[Policy], model: type[BaseModel], index: int, options: Any
+    layer: str, path: str, policy: type[Policy], index: int, options: Any
 ) -> tuple[Rule | None, dict[str, Any], list[Problem]]:
     if not isinstance(options, Mapping):
         return None, {}, [Problem(layer, path, "must be an object with options, or a list of such objects")]
+    model = options_model(policy)
     try:
         validated = model.model_validate(_frozen(options))
     except ValidationError as error:
         return None, {}, _problems(layer, path, error, model)
     values = {name: getattr(validated, name) for name in model.model_fields}
-    common = {name: values.pop(name) for name in _Common.model_fields}
+    common = {name: values.pop(name) for name in CommonOptions.model_fields}
     try:
         instance = policy(**values)
-    except ValueError as error:
-        return None, {}, [Problem(layer, path, str(error))]
+    except Exception as error:  # noqa: BLE001 - a policy of another package may raise anything, and must end nothing
+        wrong = str(error) if isinstance(error, ValueError) else f"its policy raised {type(error).__name__}: {error}"
+        return None, {}, [Problem(layer, path, wrong)]
     return Rule(policy=instance, index=index, **common), validated.model_dump(mode="json"), []
 
 
@@ -393,6 +467,7 @@ _WORDS: Mapping[str, str] = {
     "tuple_type": "must be a list",
     "dict_type": "must be an object",
     "model_type": "must be an object",
+    "greater_than": "must be more than {gt:g}",
     "greater_than_equal": "must be at least {ge:g}",
     "less_than_equal": "must be at most {le:g}",
     "string_too_short": "must not be empty",
@@ -433,6 +508,13 @@ def _known(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
     return list(model.model_fields)
 
 
+def _unknown_names(layer: str, path: str, names: Sequence[str], known: Sequence[str]) -> list[Problem]:
+    problems = [Problem(layer, _join(path, name), _unknown(name, known)) for name in names[:MAX_PROBLEMS]]
+    if len(names) > MAX_PROBLEMS:
+        problems.append(Problem(layer, path, f"has {len(names) - MAX_PROBLEMS} more problems"))
+    return problems
+
+
 def _unknown(name: str, known: Sequence[str]) -> str:
     close = get_close_matches(name[:MAX_SHOWN], known, n=1)
     meant = f"; did you mean “{close[0]}”?" if close else ""
@@ -440,6 +522,8 @@ def _unknown(name: str, known: Sequence[str]) -> str:
 
 
 def _join(path: str, key: str) -> str:
+    if len(path) > MAX_PATH:
+        return path if path.endswith("…") else f"{path}…"
     return f"{path}.{key}" if key.isidentifier() and len(key) <= MAX_SHOWN else f"{path}[{_shown(key)}]"
 
 

@@ -8,12 +8,14 @@ the decision taken once more, so that a human, a replacement or a configuration 
 import asyncio
 import contextlib
 import random
+import sys
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from bouncer.api import ApiError, RoomApi, Trouble
 from bouncer.config import NO_OTHERS, Config, ConfigError, Layer, Mode, Others, load
-from bouncer.decide import BUDGET_WINDOW, Decision, Finding, Ledger, decide
+from bouncer.decide import BUDGET_WINDOW, Decision, Finding, Guards, Ledger, decide
 from bouncer.events import Connected, Dispatched, Event, Joined, Left, Listed, RemovalSent
 from bouncer.eviction import DryRun, Evictor, Outcome, Remover
 from bouncer.observers import (
@@ -87,7 +89,8 @@ class Patrol:
         self._list_at: Instant = 0.0
         self._look_after: Instant = 0.0
         self._closed = False
-        self._under_way: dict[str, asyncio.Task[None]] = {}
+        self._under_way: dict[str, Finding] = {}
+        self._evictions: set[asyncio.Task[None]] = set()
         self._unsent: set[str] = set()
         self._sent: deque[Instant] = deque()
         self._handled: set[tuple[str, str]] = set()
@@ -142,7 +145,7 @@ class Patrol:
                 await self._until(wake_at)
         finally:
             self.close()
-            tasks = (lister, *self._under_way.values())
+            tasks = (lister, *self._evictions)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -181,16 +184,17 @@ class Patrol:
         while self._sent and self._sent[0] + BUDGET_WINDOW <= now:
             self._sent.popleft()
         room = self.tracker.room()
-        decision = decide(room, config.rules, config.guards, now, self._ledger())
+        guards = config.guards if self._evictors[config.mode].sends else _without_budget(config.guards)
+        decision = decide(room, config.rules, guards, now, self._ledger())
         self._notify(Decided(now, room, decision))
         return decision
 
-    def _ledger(self, *, besides: str = "") -> Ledger:
-        """What has been done so far, leaving out one participant's eviction that is under way."""
+    def _ledger(self) -> Ledger:
+        """What has been done so far."""
         return Ledger(
             sent=tuple(self._sent),
-            leaving=frozenset(self._under_way.keys() - {besides}),
-            unsent=len(self._unsent - {besides}),
+            leaving=frozenset(self._under_way),
+            unsent=len(self._unsent),
             handled=frozenset(self._handled),
             noticed=self._noticed,
             retry_at=self._retry_at,
@@ -216,7 +220,10 @@ class Patrol:
             if evictor.sends and not finding.follows:
                 self._unsent.add(sid)
             self._evicted[finding.participant.identity] = finding
-            self._under_way[sid] = asyncio.create_task(self._evict(finding, evictor), name="bouncer_evict")
+            self._under_way[sid] = finding
+            task = asyncio.create_task(self._evict(finding, evictor), name="bouncer_evict")
+            self._evictions.add(task)
+            task.add_done_callback(self._evictions.discard)
 
     async def _evict(self, finding: Finding, evictor: Evictor) -> None:
         who, started = finding.participant, self._loop.time()
@@ -248,14 +255,28 @@ class Patrol:
         self._wake()
 
     def _still_due(self, finding: Finding) -> bool:
-        """Whether this eviction, which is under way, would be decided on at this moment too."""
+        """Whether this eviction, which is under way, would be decided on at this moment too.
+
+        Those who are leaving by other rules have left, as in any decision. Those who are leaving by the same one have
+        not: one alone would be no chatter, and no hand-off. The budget was set aside when it was decided.
+        """
         config = self._in_force()
-        if config is None or config.mode != "enforce":
+        if config is None or not self._evictors[config.mode].sends:
             return False
-        sid = finding.participant.sid
-        ledger = self._ledger(besides=sid)
-        decision = decide(self.tracker.room(), config.rules, config.guards, self._loop.time(), ledger)
-        return any(f.participant.sid == sid for f in decision.evictions)
+        who = finding.participant
+        principal = self._evicted.get(who.on_behalf_of) if finding.follows else None
+        if principal and principal.participant.sid in self._unsent:
+            # As long as the removal of an avatar's principal has not gone out, it may still be called off.
+            return self._still_due(principal)
+        leaving = {
+            sid
+            for sid, other in self._under_way.items()
+            if sid != who.sid and (finding.follows or other.rule.id != finding.rule.id)
+        }
+        ledger = replace(self._ledger(), leaving=frozenset(leaving), unsent=0)
+        now, guards = self._loop.time(), _without_budget(config.guards)
+        decision = decide(self.tracker.room(), config.rules, guards, now, ledger)
+        return any(f.participant.sid == who.sid for f in decision.evictions)
 
     def _leave_within(self, finding: Finding) -> float:
         """Seconds that an agent gets to leave once its dispatch is deleted; 0 where others could depend on that.
@@ -404,3 +425,7 @@ class Patrol:
             async with asyncio.timeout_at(wake_at):
                 await self._changed.wait()
             await asyncio.sleep(SETTLE)
+
+
+def _without_budget(guards: Guards) -> Guards:
+    return replace(guards, max_per_minute=sys.maxsize)

@@ -6,11 +6,11 @@ says who has to be out and by when, and the engine compares that with now.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import translate
 from functools import lru_cache
-from typing import Annotated, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Annotated, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from annotated_types import Ge, Le, MaxLen, MinLen
 
@@ -32,6 +32,9 @@ Globs = Annotated[tuple[Glob, ...], MaxLen(256)]
 """Some such patterns."""
 
 Action = Literal["evict", "report"]
+
+Options = Mapping[str, Any]
+"""Options of a policy, as they stand in the configuration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,9 @@ class Policy(Protocol):
     Beside `name` a policy may have these class variables, where what they say of most policies is not so of it:
     `default_action: ClassVar[Action] = "evict"`, what happens if the configuration doesn't say;
     `hearing: ClassVar[Hearing] = "unused"`, whether its facts depend on what is heard;
-    `may_clear_room: ClassVar[bool] = False`, whether it evicts the last agent even under `keep_last_agent`.
+    `may_clear_room: ClassVar[bool] = False`, whether it evicts the last agent even under `keep_last_agent`;
+    `example: ClassVar[Options]`, what its page shows; without it every option with its default, so it is needed where
+    an option is required.
     """
 
     name: ClassVar[str]

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bouncer.config import ConfigError, Layer, load
+from bouncer.config import NO_OTHERS, ConfigError, Layer, Others, load
 from bouncer.policy import Policy
 
 
@@ -25,7 +25,9 @@ class Settings:
     """The configuration of all rooms of this worker, if BOUNCER_CONFIG has any."""
 
 
-def from_environment(environment: Mapping[str, str], registry: Sequence[type[Policy]]) -> Settings:
+def from_environment(
+    environment: Mapping[str, str], registry: Sequence[type[Policy]], others: Others = NO_OTHERS
+) -> Settings:
     """Read BOUNCER_* from the environment.
 
     Raises: SettingsError for what is out of range, can't be read, or is no valid configuration.
@@ -46,10 +48,10 @@ def from_environment(environment: Mapping[str, str], registry: Sequence[type[Pol
         max_rooms=number("BOUNCER_MAX_ROOMS", 1, 100_000) or 100,
         port=number("BOUNCER_PORT", 0, 65_535),
         api_per_minute=number("BOUNCER_API_PER_MINUTE", 1, 1_000_000) or 600,
-        layers=_layers(environment.get("BOUNCER_CONFIG", "").strip(), problems),
+        layers=config_layers(environment, problems),
     )
     try:
-        load(settings.layers, registry)
+        load(settings.layers, registry, others)
     except ConfigError as error:
         problems += map(str, error.problems)
     if problems:
@@ -57,14 +59,20 @@ def from_environment(environment: Mapping[str, str], registry: Sequence[type[Pol
     return settings
 
 
-def _layers(value: str, problems: list[str]) -> tuple[Layer, ...]:
+def config_layers(environment: Mapping[str, str], problems: list[str]) -> tuple[Layer, ...]:
     """BOUNCER_CONFIG as a layer: JSON if it begins with `{`, else the path of a file that has it."""
+    value = environment.get("BOUNCER_CONFIG", "").strip()
     if not value:
         return ()
     if value.startswith("{"):
         return (Layer("BOUNCER_CONFIG", value),)
+    wrong = "is empty"
     try:
-        return (Layer(f"BOUNCER_CONFIG ({value})", Path(value).read_text(encoding="utf-8")),)
+        if text := Path(value).read_text(encoding="utf-8").strip():
+            return (Layer(f"BOUNCER_CONFIG ({value})", text),)
     except (OSError, ValueError) as error:
-        problems.append(f"BOUNCER_CONFIG: must be JSON that begins with “{{”, or the path of a file with it: {error}")
-        return ()
+        wrong = f"can't be read: {error}"
+    problems.append(
+        f"BOUNCER_CONFIG: must be JSON that begins with “{{”, or the path of a file with it; {value} {wrong}"
+    )
+    return ()

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bouncer import Globs, Room, Seconds, Verdict, matches
+from bouncer import Globs, Options, Room, Seconds, Verdict, matches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +23,7 @@ class AllowList:
 
     name: ClassVar[str] = "allow_list"
     may_clear_room: ClassVar[bool] = True
+    example: ClassVar[Options] = {"agent_names": ["assistant", "notetaker-*"]}
 
     agent_names: Globs
     """Globs on the names of agents that may be here."""

@@ -16,8 +16,8 @@ class Crosstalk:
     What counts: agents that are heard speaking, without a pause, at the same time. What doesn't: people; short
     overlaps; agents that take turns. An avatar's voice is its principal's.
 
-    With `"hearing": "off"` it goes by the state `speaking` that agents publish about themselves; it then believes an
-    older agent that claims to speak. By level, noise and hold music count as speech.
+    What it won't notice: whether it is speech. By level, noise and hold music count as speech. With `"hearing": "off"`
+    it goes by the state `speaking` that agents publish about themselves, and believes an older one that claims it.
     """
 
     name: ClassVar[str] = "crosstalk"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bouncer import Globs, Room, Seconds, Verdict, matches
+from bouncer import Globs, Options, Room, Seconds, Verdict, matches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +21,7 @@ class DenyList:
 
     name: ClassVar[str] = "deny_list"
     may_clear_room: ClassVar[bool] = True
+    example: ClassVar[Options] = {"agent_names": ["retired-*"]}
 
     agent_names: Globs = ()
     """Globs on the names of agents that may not be here."""

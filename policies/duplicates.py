@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from annotated_types import MaxLen
 
-from bouncer import Count, Participant, Room, Seconds, Verdict, in_order, known_by
+from bouncer import Count, Options, Participant, Room, Seconds, Verdict, in_order, known_by
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +30,7 @@ class Duplicates:
     """
 
     name: ClassVar[str] = "duplicates"
+    example: ClassVar[Options] = {"max": 1, "keep": "oldest", "grace": 2}
 
     key: Annotated[str, MaxLen(256)] = "agent_name"
     """What makes agents the same: `agent_name`, or `attribute:NAME` for the value of that participant attribute."""

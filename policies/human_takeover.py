@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from annotated_types import MaxLen
 
-from bouncer import Glob, Globs, Participant, Room, Seconds, Verdict, matches
+from bouncer import Glob, Globs, Options, Participant, Room, Seconds, Verdict, matches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,12 +18,13 @@ class HumanTakeover:
     What counts: a human whose identity matches, and whose attributes all match; one of the two has to be given, and
     what is given has to match. What doesn't: agents that call themselves operators; other people.
 
-    A participant with leave to set its own attributes can make itself match by them, and so send the agents away. Where
-    guests have that leave, go by the identity, which only who signs the tokens can give.
+    What it won't notice: an impostor. Who may set their own attributes can make themselves match by them, and so send
+    the agents away. Where guests may, go by the identity, which only who signs the tokens gives.
     """
 
     name: ClassVar[str] = "human_takeover"
     may_clear_room: ClassVar[bool] = True
+    example: ClassVar[Options] = {"identity": ["operator-*"]}
 
     identity: Globs = ()
     """Globs on the operator's identity."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bouncer import Count, Room, Seconds, Verdict, in_order, known_by
+from bouncer import Count, Options, Room, Seconds, Verdict, in_order, known_by
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +21,7 @@ class MaxAgents:
     """
 
     name: ClassVar[str] = "max_agents"
+    example: ClassVar[Options] = {"max": 3}
 
     max: Count
     """How many agents may be here."""

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from annotated_types import Gt
 
-from bouncer import Room, Seconds, Verdict
+from bouncer import Options, Room, Seconds, Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,14 +15,16 @@ class MaxLifetime:
 
     The last line of defence against a forgotten call: whatever the agent does, it costs no more than this.
 
-    What counts: the time since it joined, as the server says it, so a bouncer that came later is no excuse. What
-    doesn't: activity of any kind. An agent that is back with a new connection starts anew (`no_return` is for that).
+    What counts: the time since it joined, as the server says, whenever the bouncer came. What doesn't: activity of any
+    kind. An agent that is back with a new connection starts anew (`no_return` is for that).
 
-    Without `notice` the people in the room learn of it when the agent is gone; for phone calls give them some.
+    What it won't notice: that a conversation is going on. Without `notice` the people in the room learn of it when the
+    agent is gone; for phone calls give them some.
     """
 
     name: ClassVar[str] = "max_lifetime"
     may_clear_room: ClassVar[bool] = True
+    example: ClassVar[Options] = {"limit": 3600, "notice": 60}
 
     limit: Annotated[Seconds, Gt(0)]
     """Seconds in the room."""

@@ -17,7 +17,8 @@ class OrphanedAvatar:
     and that somebody is no agent in the room. What doesn't: a second avatar of one principal, or one that ever had a
     name or a dispatch: these are ordinary agents.
 
-    An avatar of an agent that is evicted leaves with it, without this rule.
+    What it won't notice: an avatar whose agent is there and has no use for it. An avatar of an agent that is evicted
+    leaves with it, without this rule.
     """
 
     name: ClassVar[str] = "orphaned_avatar"

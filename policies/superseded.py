@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from annotated_types import MaxLen, MinLen
 
-from bouncer import Glob, Globs, Room, Seconds, Verdict, matches
+from bouncer import Glob, Globs, Options, Room, Seconds, Verdict, matches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,12 +18,13 @@ class Superseded:
     What counts: the agent names, those of the dispatches first. A successor has to have joined after the agent that it
     supersedes; an exempt one counts too. What doesn't: a successor that was there before, or that is gone again.
 
-    It believes what agents without a dispatch call themselves: one that joins under a successor's name sends its
-    predecessors away.
+    What it won't notice: an impostor. It believes what agents without a dispatch call themselves, so one that joins
+    under a successor's name sends its predecessors away.
     """
 
     name: ClassVar[str] = "superseded"
     may_clear_room: ClassVar[bool] = True
+    example: ClassVar[Options] = {"by": {"triage": ["billing", "support-*"]}}
 
     by: Annotated[Mapping[Glob, Annotated[Globs, MinLen(1)]], MinLen(1), MaxLen(64)]
     """For each agent name, a glob, the globs on the names of its successors."""

@@ -17,8 +17,9 @@ class Unresponsive:
     and a transcription are reactions. What doesn't: agents that are thinking or speaking; speech that ended because the
     speaker left or could no longer be heard.
 
-    It only reports, unless its `action` says "evict": people also talk to each other, and an agent may be meant to keep
-    quiet. It needs hearing. By level, noise from a human's microphone counts as speech.
+    What it won't notice: to whom people speak. They also talk to each other, and an agent may be meant to keep quiet.
+    So it only reports, unless its `action` says "evict". It needs hearing; by level, noise from a human's microphone
+    counts as speech.
     """
 
     name: ClassVar[str] = "unresponsive"

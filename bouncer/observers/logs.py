@@ -3,7 +3,9 @@
 import logging
 from typing import Any
 
+from bouncer.config import BUILT_IN, Config
 from bouncer.decide import Finding
+from bouncer.effective import difference
 from bouncer.eviction import Outcome
 from bouncer.observers import (
     Configured,
@@ -36,14 +38,17 @@ class Logs:
 
     def __init__(self, room_name: str) -> None:
         self._room = {"lk.pii.room_name": room_name}
+        self._config: Config | None = None
+        self._refused = False
         self._counting: dict[tuple[str, str], Finding] = {}
 
     def notify(self, news: News) -> None:
         """Log it."""
         match news:
             case Configured(config):
-                self._log(logging.INFO, "configured", configuration=config.effective)
+                self._configured(config)
             case Refused(error, kept):
+                self._refused = True
                 problems = [str(problem) for problem in error.problems]
                 in_force = "the last good configuration" if kept else "none: nobody is evicted"
                 self._log(logging.ERROR, "configuration refused", problems=problems, in_force=in_force)
@@ -63,6 +68,16 @@ class Logs:
                 self._log(logging.ERROR, "policy fault", policy=fault.rule.id, error=fault.error)
             case Troubled(doing, error):
                 self._log(logging.ERROR, "trouble", doing=doing, error=f"{type(error).__name__}: {error}")
+
+    def _configured(self, config: Config) -> None:
+        """Log what is in force: all of it at first, then what has changed. The end of a refusal is a change too."""
+        if self._config is None:
+            given = {path: layer for path, layer in config.origins.items() if layer != BUILT_IN.name}
+            self._log(logging.INFO, "configured", configuration=config.effective, origins=given)
+        elif (changes := difference(self._config.effective, config.effective)) or self._refused:
+            changed = {path: {"from": old, "to": new} for path, (old, new) in changes.items()}
+            self._log(logging.INFO, "configured", changed=changed)
+        self._config, self._refused = config, False
 
     def _countdowns(self, news: Decided) -> None:
         if not logger.isEnabledFor(logging.DEBUG):

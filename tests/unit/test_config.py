@@ -97,8 +97,10 @@ class TestDefaults:
         config = load((), BUILTIN)
 
         assert config == load((shared(""), Layer("dispatch metadata", "")), BUILTIN)
-        assert (config.mode, config.reconcile, config.announce) == ("enforce", 15, True)
-        assert config.guards == Guards(exempt_identities=(), exempt_agent_names=(), max_per_minute=10)
+        assert (config.mode, config.reconcile, config.announce, config.leave_within) == ("enforce", 15, True, 3.5)
+        assert config.guards == Guards(
+            exempt_identities=(), exempt_agent_names=(), max_per_minute=10, keep_last_agent=False
+        )
         assert config.rules == (Rule(policy=Duplicates(), index=0, action="evict", notice=0, only=None),)
 
     def test_the_options_of_a_policy_have_their_own_defaults(self) -> None:
@@ -116,7 +118,7 @@ class TestDefaults:
                 "duplicates": COMMON | {"key": "agent_name", "max": 1, "keep": "oldest", "grace": 2, "unnamed": False},
                 "idle_timeout": [COMMON | {"timeout": 60}],
             },
-            "eviction": {"max_per_minute": 10},
+            "eviction": {"leave_within": 3.5, "max_per_minute": 10, "keep_last_agent": False},
             "hearing": "auto",
             "reconcile": 15,
             "announce": True,
@@ -137,7 +139,7 @@ class TestTaken:
             (
                 room(
                     exempt={"identity": ["recorder-*"], "agent_name": ["notetaker"]},
-                    eviction={"max_per_minute": 3},
+                    eviction={"leave_within": 5, "max_per_minute": 3, "keep_last_agent": True},
                     hearing="off",
                     reconcile=1,
                     announce=False,
@@ -147,9 +149,12 @@ class TestTaken:
         )
 
         assert config.guards == Guards(
-            exempt_identities=("recorder-*",), exempt_agent_names=("notetaker",), max_per_minute=3
+            exempt_identities=("recorder-*",),
+            exempt_agent_names=("notetaker",),
+            max_per_minute=3,
+            keep_last_agent=True,
         )
-        assert (config.reconcile, config.announce, config.effective["hearing"]) == (1, False, "off")
+        assert (config.reconcile, config.announce, config.leave_within, config.hearing) == (1, False, 5, "off")
 
     def test_every_policy_takes_the_common_options(self) -> None:
         """`action`, `notice` and `only` belong to the rule, the others to the policy."""
@@ -177,6 +182,41 @@ class TestTaken:
     def test_times_are_numbers_of_seconds(self, seconds: float) -> None:
         """From none to ten years, whole or not."""
         assert rules(room(policies={"duplicates": {"grace": seconds}})) == [("duplicates", Duplicates(grace=seconds))]
+
+
+class TestHearing:
+    """What is listened to is what the rules need, unless it is said."""
+
+    @pytest.mark.parametrize(
+        ("value", "hearing"),
+        [
+            ({}, "off"),
+            ({"policies": {"max_agents": {"max": 3}}}, "off"),
+            ({"policies": {"idle_timeout": {}}}, "level"),
+            ({"policies": {"crosstalk": {}}}, "level"),
+            ({"policies": {"lone_chatter": {}}}, "level"),
+            ({"policies": {"unresponsive": {}}}, "level"),
+            ({"policies": {"idle_timeout": []}}, "off"),
+            ({"policies": {"idle_timeout": {}}, "hearing": "auto"}, "level"),
+            ({"policies": {"idle_timeout": {}}, "hearing": "off"}, "off"),
+            ({"policies": {"idle_timeout": {}}, "hearing": "level"}, "level"),
+            ({"hearing": "level"}, "level"),
+        ],
+    )
+    def test_how(self, value: Any, hearing: str) -> None:
+        """By itself only where a rule of this room needs it."""
+        assert load((room(**value),), BUILTIN).hearing == hearing
+
+    @pytest.mark.parametrize("policy", ["lone_chatter", "unresponsive"])
+    def test_what_is_needed_cannot_be_off(self, policy: str) -> None:
+        """Neither in one layer nor in two of them; the error says why, at the policy that needs it."""
+        needs, off = {"policies": {policy: {"timeout": 5}}}, {"hearing": "off"}
+
+        for layers in [(room(**needs, **off),), (ours(**needs), room(**off)), (ours(**off), room(**needs))]:
+            ((path, message),) = problems(*layers).items()
+            assert path == f"$.bouncer.policies.{policy}"
+            assert '"hearing": "off"' in message
+        assert load((ours(**needs), room(policies={policy: None}, **off)), BUILTIN).hearing == "off"
 
 
 class TestLayers:
@@ -337,9 +377,10 @@ class TestRefused:
             ('{"reconcile": 0.5}', "reconcile", "at least 1, not 0.5"),
             ('{"reconcile": 3601}', "reconcile", "at most 3600, not 3601"),
             ('{"reconcile": NaN}', "reconcile", "a finite number, not NaN"),
-            ('{"hearing": "level"}', "hearing", "'auto' or 'off', not \"level\""),
-            ('{"hearing": "speech"}', "hearing", "'auto' or 'off', not \"speech\""),
-            ('{"hearing": false}', "hearing", "'auto' or 'off', not false"),
+            ('{"hearing": "speech"}', "hearing", "'auto', 'off' or 'level', not \"speech\""),
+            ('{"hearing": false}', "hearing", "'auto', 'off' or 'level', not false"),
+            ('{"eviction": {"leave_within": -1}}', "eviction.leave_within", "at least 0, not -1"),
+            ('{"eviction": {"keep_last_agent": 1}}', "eviction.keep_last_agent", "true or false, not 1"),
             ('{"exempt": ["recorder-*"]}', "exempt", "an object"),
             ('{"exempt": {"identity": "recorder-*"}}', "exempt.identity", 'a list, not "recorder-*"'),
             ('{"exempt": {"identity": [7]}}', "exempt.identity[0]", "a string, not 7"),
@@ -376,6 +417,27 @@ class TestRefused:
             ('{"policies": {"duplicates": {"only": "a*"}}}', "policies.duplicates.only", 'a list, not "a*"'),
             ('{"policies": {"idle_timeout": [{}, {"only": [1]}]}}', "policies.idle_timeout[1].only[0]", "a string"),
             ('{"policies": {"window": {}}}', "policies.window.opens", "is required"),
+            ('{"policies": {"max_agents": {}}}', "policies.max_agents.max", "is required"),
+            ('{"policies": {"max_lifetime": {"limit": 0}}}', "policies.max_lifetime.limit", "must be more than 0"),
+            ('{"policies": {"superseded": {"by": {}}}}', "policies.superseded.by", "at least 1"),
+            ('{"policies": {"superseded": {"by": {"a": []}}}}', "policies.superseded.by.a", "at least 1"),
+            ('{"policies": {"superseded": {"by": {"a b": "c"}}}}', 'policies.superseded.by["a b"]', 'a list, not "c"'),
+            ('{"policies": {"superseded": {"by": {"": ["c"]}}}}', 'policies.superseded.by[""]', "must not be empty"),
+            (
+                '{"policies": {"stuck_state": {"limits": {"thinking": -1}}}}',
+                "policies.stuck_state.limits.thinking",
+                "at least 0",
+            ),
+            (
+                '{"policies": {"stuck_state": {"limits": {"dreaming": 1}}}}',
+                "policies.stuck_state.limits.dreaming",
+                "'thinking'",
+            ),
+            (
+                '{"policies": {"human_takeover": {"attributes": {"role": 1}}}}',
+                "policies.human_takeover.attributes.role",
+                "a string",
+            ),
         ],
     )
     def test_what_is_wrong_and_what_would_be_right(self, value: str, path: str, words: str) -> None:
@@ -402,7 +464,7 @@ class TestRefused:
             ({"policies": {"duplicates": {"graze": 1}}}, "policies.duplicates.graze", "grace", "unnamed"),
             ({"policies": {"duplicates": [{"note": 1}]}}, "policies.duplicates[0].note", "notice", "only"),
             ({"exempt": {"identities": []}}, "exempt.identities", "identity", "agent_name"),
-            ({"eviction": {"max_per_second": 1}}, "eviction.max_per_second", "max_per_minute", "max_per_minute"),
+            ({"eviction": {"max_per_second": 1}}, "eviction.max_per_second", "max_per_minute", "keep_last_agent"),
             ({"policies": {"idle-timeout": {}}}, 'policies["idle-timeout"]', "idle_timeout", "duplicates"),
             ({"zzz": 1}, "zzz", "", "announce"),
             ({"": 1}, '[""]', "", "mode"),
@@ -704,6 +766,8 @@ class TestEquality:
             {"hearing": "off"},
             {"exempt": {"identity": ["x"]}},
             {"eviction": {"max_per_minute": 11}},
+            {"eviction": {"keep_last_agent": True}},
+            {"eviction": {"leave_within": 3}},
             {"policies": {"duplicates": {"grace": 3}}},
             {"policies": {"duplicates": {"only": ["*"]}}},
             {"policies": {"duplicates": [{}, {}]}},
@@ -749,7 +813,9 @@ def loads_or_refuses(*layers: Layer) -> Config | None:
 def valid(config: Config) -> Config:
     """The configuration, once it is seen to have valid values only."""
     assert config.mode in ("enforce", "dry_run", "off")
-    assert type(config.announce) is bool
+    assert type(config.announce) is type(config.guards.keep_last_agent) is bool
+    assert config.hearing in ("off", "level")
+    assert 0 <= config.leave_within <= MAX_SECONDS
     assert 1 <= config.reconcile <= 3600
     assert 1 <= config.guards.max_per_minute <= 1_000_000
     for rule in config.rules:
@@ -810,9 +876,16 @@ configurations = objects(
         ),
         idle_timeout=one_or_many(objects(timeout=seconds, **common)),
         window=one_or_many(objects(opens=seconds, closes=seconds, **common)),
+        allow_list=one_or_many(objects(agent_names=globs, **common)),
+        deny_list=one_or_many(objects(identities=globs, agent_names=globs, **common)),
+        human_takeover=one_or_many(objects(identity=globs, attributes=objects(role=st.just("operator")), **common)),
+        lone_chatter=one_or_many(objects(timeout=seconds, keep=st.sampled_from(["none", "oldest"]), **common)),
+        max_lifetime=one_or_many(objects(limit=seconds, **common)),
+        stuck_state=one_or_many(objects(limits=objects(thinking=seconds, idle=seconds), **common)),
+        superseded=one_or_many(objects(by=objects(triage=globs, billing=globs), **common)),
     ),
-    eviction=objects(max_per_minute=st.integers(1, 100)),
-    hearing=st.sampled_from(["auto", "off"]),
+    eviction=objects(max_per_minute=st.integers(1, 100), leave_within=seconds, keep_last_agent=st.booleans()),
+    hearing=st.sampled_from(["auto", "off", "level"]),
     reconcile=st.floats(1, 3600),
     announce=st.booleans(),
 )

@@ -1,0 +1,1 @@
+"""What the bouncer costs, printed as ratios within one run: absolute numbers are the machine's."""

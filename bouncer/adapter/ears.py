@@ -1,0 +1,272 @@
+"""Ears: they subscribe to the audio of one room and tell the patrol who speaks, without ever receiving a sound.
+
+The room is the truth: an event only makes us look at it, and what we are subscribed to is compared with what is
+published each time. There is no audio stream: the SDK is asked what the receiver of each track has counted, and
+`bouncer.hearing` makes of that who speaks. While nobody has an open microphone, nothing is asked.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+from livekit import rtc
+from livekit.rtc.room import EventTypes
+
+from bouncer.events import Event
+from bouncer.hearing import POLL, Reading, Track, Voices
+from bouncer.observers import Configured, News
+from bouncer.room import Instant
+
+logger = logging.getLogger("bouncer")
+
+AT_ONCE = 4
+"""Tracks read at the same time, so that one that hangs doesn't hold up the rest. More are no faster, and no dearer."""
+ANSWER_WITHIN = 0.5
+"""Seconds for one reading; it takes 2 ms, and 30 on a busy machine."""
+SETTLE = 0.02
+"""Seconds for which what happened is gathered before the room is looked at."""
+APART = 0.3
+"""Seconds between switching a subscription off and on: done at once, it often stays off for good (9 of 25 times)."""
+PATIENCE = (5.0, 60.0)
+"""Seconds to wait for a subscription before it is asked for anew: at first, and, doubled each time, at most."""
+TROUBLE_PAUSE = 5.0
+"""Seconds before we listen again after an error of ours."""
+REMEMBERED = 1024
+"""How many participants are remembered of whom it was said that they can't be heard."""
+
+_CHANGES: tuple[EventTypes, ...] = (
+    "participant_connected",
+    "participant_disconnected",
+    "track_published",
+    "track_unpublished",
+    "track_subscribed",
+    "track_unsubscribed",
+    "track_muted",
+    "track_unmuted",
+)
+
+
+class Ears:
+    """Listens to one room while its configuration says so: an observer of the patrol, and a task beside it."""
+
+    def __init__(self, room: rtc.Room) -> None:
+        """Make them for a room that is connected or will be; they listen while `run` runs."""
+        self._room = room
+        self._hearing = "off"
+        self._changed = asyncio.Event()
+        self._blind = self._interrupted = False
+        self._voices = Voices()
+        self._ears: dict[str, _Ear] = {}
+        self._ask_at: Instant = 0.0
+        self._poll_at: Instant = 0.0
+        self._said: dict[str, None] = {}
+        for change in _CHANGES:
+            room.on(change, self._wake)
+        room.on("reconnecting", lambda: self._interrupt(blind=True))
+        room.on("reconnected", lambda: self._interrupt(blind=False))
+
+    def notify(self, news: News) -> None:
+        """Take in a configuration. One of mode `off` listens to nobody."""
+        if isinstance(news, Configured):
+            self._hearing = "off" if news.config.mode == "off" else news.config.hearing
+            self._wake()
+
+    async def run(self, tell: Callable[[Event], None]) -> None:
+        """Listen, for ever, and tell what is heard of whom. An error in here is logged and never ends it."""
+        in_trouble = False
+        while True:
+            self._changed.clear()
+            try:
+                wake_at = None
+                if self._blind:
+                    # A subscription asked for now would be lost, without a sign.
+                    self._forget(tell)
+                elif self._hearing == "level":
+                    wake_at = await self._listen(tell)
+                else:
+                    self._stop(tell)
+                in_trouble = False
+            except Exception:
+                if not in_trouble:
+                    logger.exception("hearing failed", extra={"lk.pii.room_name": self._room.name})
+                in_trouble = True
+                with suppress(Exception):
+                    self._stop(tell)
+                await asyncio.sleep(TROUBLE_PAUSE)
+                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(wake_at):
+                    await self._changed.wait()
+                await asyncio.sleep(SETTLE)
+
+    async def _listen(self, tell: Callable[[Event], None]) -> Instant | None:
+        """Look at the room, and read its tracks if it is time to. When to do so again if nothing happens."""
+        time = asyncio.get_running_loop().time
+        began = time()
+        tracks = self._look(began)
+        if began >= self._poll_at and (open_ears := [ear for ear in self._ears.values() if ear.open]):
+            await _poll(open_ears)
+            # Never busier than idle: very many tracks are read less often.
+            self._poll_at = max(began + POLL, 2 * time() - began)
+            # Meanwhile somebody may have been muted, or gone.
+            tracks = self._look(time())
+        for heard in self._voices.take(time(), tracks):
+            tell(heard)
+        if any(ear.open for ear in self._ears.values()):
+            return self._poll_at
+        return time() + POLL if any(ear.waits for ear in self._ears.values()) else None
+
+    def _look(self, now: Instant) -> Mapping[str, list[Track]]:
+        """Have an ear for each audio track that is published, and for no other; the tracks, by participant."""
+        if self._interrupted:
+            self._interrupted, self._voices = False, Voices()
+            for ear in self._ears.values():
+                ear.heard.lose(now)
+        ears: dict[str, _Ear] = {}
+        tracks: dict[str, list[Track]] = {}
+        for participant in self._room.remote_participants.values():
+            mine = tracks.setdefault(participant.sid, [])
+            for publication in _audio(participant):
+                known = self._ears.get(publication.sid)
+                ear = known if known and known.publication is publication else _Ear(publication, now, self._ask_at)
+                ears[publication.sid] = ear
+                mine.append(ear.heard)
+                ear.look(now)
+                if ear.encrypted:
+                    self._say(participant, "its audio is encrypted end to end")
+                elif ear.tried > 1:
+                    self._say(participant, "the server grants no subscription to its audio")
+        self._ears = ears
+        return tracks
+
+    def _forget(self, tell: Callable[[Event], None]) -> Instant:
+        """What was known of anybody no longer is."""
+        now = asyncio.get_running_loop().time()
+        for heard in self._voices.end(now):
+            tell(heard)
+        return now
+
+    def _stop(self, tell: Callable[[Event], None]) -> None:
+        """Listen to nobody."""
+        now = self._forget(tell)
+        ears, self._ears = self._ears, {}
+        for ear in ears.values():
+            ear.close()
+            self._ask_at = now + APART
+
+    def _say(self, participant: rtc.RemoteParticipant, why: str) -> None:
+        """Log, once for each participant, that it can't be heard."""
+        sid = participant.sid
+        if sid in self._said:
+            return
+        self._said[sid] = None
+        if len(self._said) > REMEMBERED:
+            del self._said[next(iter(self._said))]
+        facts = {"lk.pii.room_name": self._room.name, "lk.pii.participant_identity": participant.identity}
+        logger.warning("cannot hear a participant", extra={**facts, "sid": sid, "why": why})
+
+    def _wake(self, *_: object) -> None:
+        self._changed.set()
+
+    def _interrupt(self, *, blind: bool) -> None:
+        """The connection broke, or is back: then all is told anew.
+
+        In a full reconnect everybody leaves and is back at once, with the same sids and other publications.
+        """
+        self._blind, self._interrupted = blind, True
+        self._wake()
+
+
+class _Ear:
+    """One audio publication of somebody, our subscription to it, and what is heard of it."""
+
+    def __init__(self, publication: rtc.RemoteTrackPublication, now: Instant, ask_at: Instant) -> None:
+        self.publication = publication
+        self.encrypted = publication.encryption_type != rtc.EncryptionType.NONE
+        self.heard = Track(now, encrypted=self.encrypted)
+        self.tried = 0
+        """How often a subscription was asked for since there was one."""
+        self._received: rtc.RemoteTrack | None = None
+        self._asked = False
+        self._turn_at = ask_at
+        self._patience, self._longest = PATIENCE
+
+    @property
+    def open(self) -> bool:
+        """Whether there may be something to hear."""
+        return not (self.encrypted or self.publication.muted)
+
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for its subscription."""
+        return not (self.encrypted or self.publication.track)
+
+    def look(self, now: Instant) -> None:
+        """Take in how the publication is now, and see to the subscription."""
+        self.heard.mute(now, muted=self.publication.muted)
+        if self._received and self._received is not self.publication.track:
+            self.heard.lose(now)
+        self._received = self.publication.track
+        if not self.waits:
+            self._patience, self._longest = PATIENCE
+            self._turn_at, self.tried = now + self._patience, 0
+        elif now >= self._turn_at:
+            # Asked and not given: switched off, and a moment later on again.
+            self._asked = not self._asked
+            self.publication.set_subscribed(self._asked)
+            self._turn_at = now + (self._patience if self._asked else APART)
+            if self._asked:
+                self.tried += 1
+                self._patience = min(2 * self._patience, self._longest)
+
+    def close(self) -> None:
+        """Give the subscription up."""
+        if self._asked or self.publication.track:
+            self.publication.set_subscribed(False)
+
+    async def read(self) -> None:
+        """Read what was received, if anything was."""
+        track, reading = self.publication.track, None
+        if track:
+            # The SDK raises a bare Exception, for a track that is gone for instance.
+            with suppress(Exception):
+                async with asyncio.timeout(ANSWER_WITHIN):
+                    reading = _reading(await track.get_stats())
+        if reading and self.publication.track is track:
+            self.heard.read(reading)
+        else:
+            self.heard.miss(asyncio.get_running_loop().time())
+
+
+async def _poll(ears: Iterable[_Ear]) -> None:
+    """Read all of these, a few at the same time."""
+    waiting = iter(ears)
+
+    async def read() -> None:
+        for ear in waiting:
+            await ear.read()
+
+    await asyncio.gather(*(read() for _ in range(AT_ONCE)))
+
+
+def _audio(participant: rtc.RemoteParticipant) -> Iterator[rtc.RemoteTrackPublication]:
+    """The audio tracks that a participant has published."""
+    for publication in participant.track_publications.values():
+        if publication.kind == rtc.TrackKind.KIND_AUDIO:
+            yield publication
+
+
+def _reading(stats: Iterable[Any]) -> Reading | None:
+    """What the receiver has counted; None before the first packet, when there is no receiver yet."""
+    for entry in stats:
+        if entry.HasField("inbound_rtp"):
+            counted, received = entry.inbound_rtp.inbound, entry.inbound_rtp.received
+            return Reading(
+                at=asyncio.get_running_loop().time(),
+                energy=counted.total_audio_energy,
+                duration=counted.total_samples_duration,
+                packets=received.packets_received,
+            )
+    return None

@@ -1,0 +1,161 @@
+"""Hearing: from what is counted of each audio track to who speaks, since when, and of whom that is not known.
+
+Pure: readings and dates in, `Heard` events out. «Not known» is not «silent»: what was known last holds for three polls
+that tell nothing, and no longer. Muted is silent by definition, as is a participant without an audio track; what is
+encrypted end to end is never known.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from math import inf
+
+from bouncer.events import Heard
+from bouncer.room import Instant
+
+POLL = 0.5
+"""Seconds from one reading to the next: with `HOLD` it found 230 of 230 utterances, 0.41 s after their start in the
+median and 0.79 s at worst. Polling twice as often would tell 0.2 s earlier and date no better, at 3 % of a core for 8
+tracks."""
+LOUD = 10 ** (-45 / 10)
+"""Mean energy from which on a track sounds: -45 dB of full scale, as the receiver counts it (see `Reading`)."""
+HOLD = 0.7
+"""Seconds of quiet that end an utterance: less than a pause for breath doesn't."""
+KNOWN_FOR = 1.4
+"""Seconds for which a track that tells nothing is what it was: three polls in a row, less their jitter. Silence is no
+such case: its packets come every 0.4 s."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a receiver has counted of one track until `at`. All of it only grows, until the receiver is a new one."""
+
+    at: Instant
+    energy: float
+    """Loudness squared times seconds, full scale being 1. libwebrtc takes the peak of each 10 ms for its loudness, so a
+    tone counts 3 dB more than its mean power, and speech more than that."""
+    duration: float
+    """Seconds of sound made of the track. They pass whether anything is received or not."""
+    packets: int
+    """Packets received: the only one of the three that stands still when the sender, or the way from it, does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """Whether something sounds, and since when that is so; None: not known."""
+
+    speaking: bool | None
+    since: Instant
+
+
+class Track:
+    """One audio track, by the loudness of each stretch between two readings.
+
+    A stretch is dated by its beginning, the last one of an utterance too: what is received is 0.1 to 0.2 s late and
+    rings on for 0.25 s, so that an utterance that seems to end at the end of a stretch ended around its beginning. Of
+    1,360 beginnings and ends dated like this, 95 % were right to within 0.5 s.
+    """
+
+    def __init__(self, at: Instant, *, encrypted: bool = False) -> None:
+        """Begin with one that is not muted, and of which nothing is known."""
+        self.sound = Sound(None, at)
+        self._encrypted = encrypted
+        self._muted = False
+        self._last: Reading | None = None
+        self._known_at = at
+        self._loud: tuple[Instant, Instant] = (at, at)
+
+    def mute(self, at: Instant, *, muted: bool) -> None:
+        """Take in whether it is muted. One that no longer is stays silent until it is heard, or not known any more."""
+        if muted == self._muted:
+            return
+        self._muted = muted
+        self._last, self._known_at = None, at
+        if muted and not self._encrypted:
+            self._become(speaking=False, since=at)
+
+    def lose(self, at: Instant) -> None:
+        """Take in that it is not received any more."""
+        self._last = None
+        if not self._muted:
+            self._become(speaking=None, since=at)
+
+    def miss(self, at: Instant) -> None:
+        """Take in that it could not be read."""
+        if not self._muted and at - self._known_at >= KNOWN_FOR:
+            self._become(speaking=None, since=self._known_at)
+
+    def read(self, reading: Reading) -> None:
+        """Take in a reading. The first one after anything else than a reading only tells from where to count."""
+        if self._muted or self._encrypted:
+            return
+        last, self._last = self._last, reading
+        loudness = None if last is None else _loudness(last, reading)
+        if last is None or loudness is None:
+            self.miss(reading.at)
+            return
+        self._known_at = reading.at
+        if loudness >= LOUD:
+            self._loud = (last.at, reading.at)
+            self._become(speaking=True, since=last.at)
+        elif self.sound.speaking is None:
+            self._become(speaking=False, since=last.at)
+        elif reading.at - self._loud[1] >= HOLD:
+            self._become(speaking=False, since=self._loud[0])
+
+    def _become(self, *, speaking: bool | None, since: Instant) -> None:
+        if speaking is not self.sound.speaking:
+            self.sound = Sound(speaking, max(since, self.sound.since))
+
+
+def _loudness(earlier: Reading, later: Reading) -> float | None:
+    """Mean energy between two readings; None if they tell nothing about it."""
+    energy, duration = later.energy - earlier.energy, later.duration - earlier.duration
+    told = 0 < later.at - earlier.at < KNOWN_FOR and later.packets > earlier.packets
+    return energy / duration if told and 0 <= energy < inf and 0 < duration < inf else None
+
+
+@dataclass(slots=True)
+class _Voice:
+    """One participant: its tracks, and what was told of it last."""
+
+    silent_since: Instant
+    """When it last lost a track; before it had any, when it was first seen."""
+    tracks: Collection[Track] = ()
+    told: Heard | None = None
+
+
+class Voices:
+    """What is heard of everybody in a room, each by all of their tracks."""
+
+    def __init__(self) -> None:
+        self._voices: dict[str, _Voice] = {}
+
+    def take(self, at: Instant, tracks: Mapping[str, Collection[Track]]) -> list[Heard]:
+        """What has changed, given everybody's tracks by the participant's sid; those it doesn't name are forgotten."""
+        self._voices = {sid: self._voices.get(sid) or _Voice(at) for sid in tracks}
+        changes = []
+        for sid, voice in self._voices.items():
+            if any(track not in tracks[sid] for track in voice.tracks):
+                voice.silent_since = at
+            voice.tracks = tuple(tracks[sid])
+            sound, told = _together(voice), voice.told
+            if told is None or sound.speaking is not told.speaking:
+                voice.told = Heard(max(sound.since, told.at if told else sound.since), sid, sound.speaking)
+                changes.append(voice.told)
+        return changes
+
+    def end(self, at: Instant) -> list[Heard]:
+        """Forget everybody, and what they sound like is not known any more."""
+        told = [voice.told for voice in self._voices.values() if voice.told]
+        self._voices.clear()
+        return [Heard(max(at, last.at), last.sid, None) for last in told if last.speaking is not None]
+
+
+def _together(voice: _Voice) -> Sound:
+    """A participant speaks if any of its tracks does; if none does and one is not known, neither is the participant."""
+    sounds = [track.sound for track in voice.tracks]
+    if speaking := [sound.since for sound in sounds if sound.speaking]:
+        return Sound(speaking=True, since=min(speaking))
+    known = all(sound.speaking is False for sound in sounds)
+    since = max([voice.silent_since, *(sound.since for sound in sounds)])
+    return Sound(speaking=False if known else None, since=since)

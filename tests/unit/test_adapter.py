@@ -1,0 +1,309 @@
+"""LiveKit's server API as the engine sees it: against a server that answers as LiveKit's does, well or badly.
+
+That the real one answers like this is for the end-to-end tests to show.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer as Server
+from google.protobuf.message import Message
+from livekit import api
+from livekit.agents import JobContext
+from livekit.agents.utils import http_context
+from livekit.protocol import agent, models
+
+from bouncer import Kind
+from bouncer.adapter import CALL_WITHIN, CallBudget, LiveKitRoom
+from bouncer.api import ApiError, RoomApi, Trouble
+from bouncer.events import Info, Job
+
+Answer = Callable[[str, bytes], web.Response]
+Call = Callable[[RoomApi], Awaitable[object]]
+
+CALLS: dict[str, Call] = {
+    "list_participants": lambda room: room.list_participants(),
+    "list_jobs": lambda room: room.list_jobs(),
+    "get_participant": lambda room: room.get_participant("A"),
+    "remove_participant": lambda room: room.remove_participant("A"),
+    "delete_dispatch": lambda room: room.delete_dispatch("AD_1"),
+    "send_data": lambda room: room.send_data(b"{}"),
+}
+
+
+def ok(message: Message) -> web.Response:
+    """An answer of the server."""
+    return web.Response(body=message.SerializeToString(), content_type="application/protobuf")
+
+
+def error(status: int, code: str = "", message: str = "no") -> web.Response:
+    """An error as LiveKit's server words it, or as a proxy before it does."""
+    if not code:
+        return web.Response(status=status, text="<html>no</html>", content_type="text/html")
+    return web.json_response({"code": code, "msg": message}, status=status)
+
+
+class Far:
+    """The far side: it answers as the test says, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.answer: Answer = lambda method, _: error(404, "not_found", method)
+        self.asked: list[tuple[str, bytes]] = []
+        self.hangs = False
+
+    async def handle(self, request: web.Request) -> web.Response:
+        """Answer."""
+        method, body = request.path.rpartition("/")[2], await request.read()
+        self.asked.append((method, body))
+        if self.hangs:
+            await asyncio.sleep(60)
+        return self.answer(method, body)
+
+
+@pytest.fixture
+async def far(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Far]:
+    """A server, to which the environment points."""
+    far = Far()
+    app = web.Application()
+    app.router.add_post("/{path:.*}", far.handle)
+    async with Server(app, shutdown_timeout=0) as server, http_context.open():
+        monkeypatch.setenv("LIVEKIT_URL", str(server.make_url("/")))
+        monkeypatch.setenv("LIVEKIT_API_KEY", "devkey")
+        monkeypatch.setenv("LIVEKIT_API_SECRET", "a secret of more than 32 characters")
+        monkeypatch.setenv("LIVEKIT_TOKEN", "an ambient token, which must not be used")
+        yield far
+
+
+def livekit_room(budget: int = 1000) -> LiveKitRoom:
+    """The room `call`, before it is connected."""
+    ctx = SimpleNamespace(room=None, job=SimpleNamespace(room=SimpleNamespace(name="call")))
+    return LiveKitRoom(cast("JobContext", ctx), CallBudget(budget))
+
+
+class TestErrors:
+    """Every failure of every call is an ApiError, by what can be done about it."""
+
+    @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+    @pytest.mark.parametrize(
+        ("answer", "trouble"),
+        [
+            pytest.param(error(401, "unauthenticated"), Trouble.DENIED, id="401"),
+            pytest.param(error(403, "permission_denied"), Trouble.DENIED, id="403"),
+            pytest.param(error(401), Trouble.DENIED, id="401 of a proxy"),
+            pytest.param(error(429, "resource_exhausted"), Trouble.THROTTLED, id="429"),
+            pytest.param(error(429), Trouble.THROTTLED, id="429 of a proxy"),
+            pytest.param(error(400, "resource_exhausted"), Trouble.THROTTLED, id="exhausted"),
+            pytest.param(error(503, "unavailable"), Trouble.UNAVAILABLE, id="503"),
+            pytest.param(error(500, "internal"), Trouble.UNAVAILABLE, id="500"),
+            pytest.param(error(502), Trouble.UNAVAILABLE, id="502 of a proxy"),
+            pytest.param(error(400, "invalid_argument"), Trouble.UNAVAILABLE, id="400"),
+            pytest.param(error(404, "bad_route"), Trouble.UNAVAILABLE, id="not LiveKit's API"),
+            pytest.param(error(404), Trouble.UNAVAILABLE, id="404 of a proxy"),
+            pytest.param(web.Response(text="<html>log in, please</html>"), Trouble.UNAVAILABLE, id="a captive portal"),
+            pytest.param(web.json_response([], status=500), Trouble.UNAVAILABLE, id="an error that is no object"),
+        ],
+    )
+    async def test_what_the_server_says(self, far: Far, call: Call, answer: web.Response, trouble: Trouble) -> None:
+        """Only «not found» in LiveKit's own words is an answer, and no trouble."""
+        far.answer = lambda *_: web.Response(body=answer.body, status=answer.status, headers=answer.headers)
+
+        with pytest.raises(ApiError) as raised:
+            await call(livekit_room())
+        assert raised.value.trouble is trouble
+
+    async def test_a_denied_call_says_what_would_be_right(self, far: Far) -> None:
+        """Whose fault it is: the credentials'."""
+        far.answer = lambda *_: error(401, "unauthenticated", "invalid token")
+
+        with pytest.raises(ApiError, match=r"invalid token.*LIVEKIT_API_KEY and LIVEKIT_API_SECRET.*roomAdmin"):
+            await livekit_room().remove_participant("A")
+
+    @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+    async def test_no_answer_in_time(self, far: Far, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The client's own limit is minutes; nobody waits that long for an eviction."""
+        assert CALL_WITHIN <= 5
+        monkeypatch.setattr("bouncer.adapter.CALL_WITHIN", 0.05)
+        far.hangs = True
+
+        with pytest.raises(ApiError) as raised:
+            await call(livekit_room())
+        assert raised.value.trouble is Trouble.UNAVAILABLE
+
+    async def test_no_server(self, far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Nobody listens there."""
+        monkeypatch.setenv("LIVEKIT_URL", "http://127.0.0.1:1")
+
+        with pytest.raises(ApiError) as raised:
+            await livekit_room().remove_participant("A")
+        assert raised.value.trouble is Trouble.UNAVAILABLE
+        assert far.asked == []
+
+    async def test_being_cancelled_is_no_failure(self, far: Far) -> None:
+        """A job that ends cancels its calls."""
+        far.hangs = True
+        calling = asyncio.create_task(livekit_room().list_participants())
+        await asyncio.sleep(0.05)
+        calling.cancel()
+
+        with pytest.raises(asyncio.CancelledError):
+            await calling
+
+
+class TestNotFound:
+    """«Not found» is an answer."""
+
+    async def test_nobody_has_that_identity(self, far: Far) -> None:
+        """Nothing to read, nothing to remove, nobody to tell."""
+        room = livekit_room()
+
+        assert await room.get_participant("A") is None
+        assert await room.remove_participant("A") is False
+        assert await room.delete_dispatch("AD_1") is False
+        assert await room.list_jobs() == ()
+        await room.send_data(b"{}")
+        assert [method for method, _ in far.asked] == [
+            "GetParticipant",
+            "RemoveParticipant",
+            "DeleteDispatch",
+            "ListDispatch",
+            "SendData",
+        ]
+
+    async def test_but_a_room_that_is_not_found_has_not_been_seen_empty(self, far: Far) -> None:
+        """We are in it, so a server that doesn't know it knows nothing of who left it."""
+        with pytest.raises(ApiError) as raised:
+            await livekit_room().list_participants()
+        assert raised.value.trouble is Trouble.UNAVAILABLE
+        assert len(far.asked) == 1
+
+
+class TestAnswers:
+    """What the server shows, in our records."""
+
+    @pytest.mark.parametrize(
+        ("shown", "facts"),
+        [
+            ({}, {}),
+            ({"state": models.ParticipantInfo.JOINING}, {"active": False}),
+            ({"state": models.ParticipantInfo.JOINED}, {"active": False}),
+            ({"state": models.ParticipantInfo.DISCONNECTED}, {"active": False}),
+            ({"kind": models.ParticipantInfo.INGRESS}, {"kind": Kind.INGRESS}),
+            ({"kind": models.ParticipantInfo.EGRESS}, {"kind": Kind.EGRESS}),
+            ({"kind": models.ParticipantInfo.SIP}, {"kind": Kind.SIP}),
+            ({"kind": models.ParticipantInfo.AGENT}, {"kind": Kind.AGENT}),
+            ({"kind": models.ParticipantInfo.CONNECTOR}, {"kind": Kind.CONNECTOR}),
+            ({"kind": models.ParticipantInfo.BRIDGE}, {"kind": Kind.BRIDGE}),
+            ({"kind": 99}, {"kind": Kind.STANDARD}),
+            ({"kind_details": [models.ParticipantInfo.SIMULATION]}, {"simulated": True}),
+            ({"kind_details": [models.ParticipantInfo.CLOUD_AGENT]}, {"simulated": False}),
+            ({"permission": models.ParticipantPermission(hidden=True)}, {"hidden": True}),
+            ({"permission": models.ParticipantPermission(agent=True)}, {"agent_grant": True}),
+            ({"attributes": {"lk.agent.state": "idle"}}, {"attributes": {"lk.agent.state": "idle"}}),
+            ({"tracks": [models.TrackInfo(type=models.TrackType.AUDIO)]}, {"audio": True}),
+            ({"tracks": [models.TrackInfo(type=models.TrackType.VIDEO)]}, {"audio": False}),
+            ({"joined_at_ms": 0}, {"joined_at": 1700000000.0, "joined_ms": 1700000000000}),
+        ],
+    )
+    async def test_a_participant(self, far: Far, shown: dict[str, Any], facts: dict[str, Any]) -> None:
+        """In a list and by its identity; an unknown kind counts as a person, who is never removed."""
+        usual: dict[str, Any] = {
+            "state": models.ParticipantInfo.ACTIVE,
+            "joined_at": 1700000000,
+            "joined_at_ms": 1700000000250,
+        }
+        participant = models.ParticipantInfo(sid="PA_A", identity="A", **(usual | shown))
+        expected: dict[str, Any] = {"agent_grant": False, "hidden": False, "active": True}
+        expected |= {"joined_at": 1700000000.25, "joined_ms": 1700000000250}
+        far.answer = lambda method, _: ok(
+            participant if method == "GetParticipant" else api.ListParticipantsResponse(participants=[participant])
+        )
+        room = livekit_room()
+
+        assert await room.get_participant("A") == Info(sid="PA_A", identity="A", **(expected | facts))
+        assert await room.list_participants() == (Info(sid="PA_A", identity="A", **(expected | facts)),)
+
+    @pytest.mark.parametrize(
+        ("shown", "facts"),
+        [
+            ({}, {"identity": "agent-AJ_1"}),
+            ({"state": agent.JobState(participant_identity="receptionist")}, {"identity": "receptionist"}),
+            ({"type": agent.JobType.JT_PUBLISHER}, {"identity": "agent-AJ_1", "publisher": "ana"}),
+            ({"type": agent.JobType.JT_ROOM}, {"identity": "agent-AJ_1"}),
+            ({"type": agent.JobType.JT_PARTICIPANT}, {"identity": "agent-AJ_1"}),
+        ],
+    )
+    async def test_a_job(self, far: Far, shown: dict[str, Any], facts: dict[str, Any]) -> None:
+        """Its identity is that of its id until the server knows it; a publisher counts for one type of job only."""
+        job = agent.Job(id="AJ_1", participant=models.ParticipantInfo(identity="ana"), **shown)
+        dispatch = api.AgentDispatch(id="AD_1", agent_name="assistant", state=api.AgentDispatchState(jobs=[job]))
+        far.answer = lambda *_: ok(api.ListAgentDispatchResponse(agent_dispatches=[dispatch]))
+
+        assert await livekit_room().list_jobs() == (Job(dispatch="AD_1", job="AJ_1", agent_name="assistant", **facts),)
+
+    async def test_removing(self, far: Far) -> None:
+        """By identity, which is all that the server takes."""
+        far.answer = lambda *_: ok(api.RemoveParticipantResponse())
+
+        assert await livekit_room().remove_participant("A") is True
+        ((method, body),) = far.asked
+        request = api.RoomParticipantIdentity.FromString(body)
+        assert (method, request.room, request.identity) == ("RemoveParticipant", "call", "A")
+
+    async def test_deleting_a_dispatch(self, far: Far) -> None:
+        """Of this room."""
+        far.answer = lambda *_: ok(api.AgentDispatch(id="AD_1"))
+
+        assert await livekit_room().delete_dispatch("AD_1") is True
+        ((method, body),) = far.asked
+        request = api.DeleteAgentDispatchRequest.FromString(body)
+        assert (method, request.room, request.dispatch_id) == ("DeleteDispatch", "call", "AD_1")
+
+    async def test_sending_data(self, far: Far) -> None:
+        """Reliable, on our topic, to everybody."""
+        far.answer = lambda *_: ok(api.SendDataResponse())
+        await livekit_room().send_data(b'{"event": "notice"}')
+
+        request = api.SendDataRequest.FromString(far.asked[0][1])
+        assert (request.room, request.data, request.topic) == ("call", b'{"event": "notice"}', "bouncer")
+        assert request.kind == models.DataPacket.Kind.RELIABLE
+        assert list(request.destination_identities) == []
+
+
+class TestBudget:
+    """How many calls a worker makes a minute, in all its rooms."""
+
+    def test_lists_wait_once_it_is_spent(self) -> None:
+        """A call counts for a minute."""
+        budget = CallBudget(2)
+
+        assert [budget.take(now, urgent=False) for now in (0, 10, 20, 59.9, 60, 61, 70)] == [
+            *(True, True, False, False),
+            *(True, False, True),
+        ]
+
+    def test_what_is_urgent_never_waits(self) -> None:
+        """And is counted: after many removals, lists have to wait longer."""
+        budget = CallBudget(2)
+
+        assert all(budget.take(now, urgent=True) for now in range(10))
+        assert not budget.take(60, urgent=False)
+        assert budget.take(68, urgent=False)
+
+    async def test_a_call_that_has_to_wait_is_not_made(self, far: Far) -> None:
+        """It is told that it comes too often, as the server would tell it."""
+        far.answer = lambda *_: ok(api.ListParticipantsResponse())
+        room = livekit_room(budget=1)
+        await room.list_participants()
+
+        for call in (room.list_participants, room.list_jobs):
+            with pytest.raises(ApiError) as raised:
+                await call()
+            assert raised.value.trouble is Trouble.THROTTLED
+        assert len(far.asked) == 1
+
+        await room.list_participants(urgent=True)
+        assert len(far.asked) == 2

@@ -1,0 +1,456 @@
+"""Ears on a room in memory, in virtual time: for what a real server can't be made to do, or not a thousand times.
+
+That a real one behaves like this is for tests/e2e/test_hearing.py to show.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from itertools import pairwise
+from typing import Any, cast
+
+import pytest
+from livekit import rtc
+from livekit.rtc._proto.stats_pb2 import RtcStats
+
+from bouncer.adapter import ears as module
+from bouncer.adapter.ears import ANSWER_WITHIN, APART, AT_ONCE, PATIENCE, Ears
+from bouncer.config import Config
+from bouncer.events import Event, Heard
+from bouncer.hearing import KNOWN_FOR, POLL
+from bouncer.observers import Configured
+from tests.virtual import virtual
+
+SUBSCRIBED_AFTER = 0.05
+WORDS = {True: "speaking", False: "silent", None: "unknown"}
+
+
+class Track:
+    """A track that is received: as loud as its publication says, from when it was subscribed to."""
+
+    def __init__(self, publication: "Publication") -> None:
+        self._publication = publication
+        self._began = publication.room.now
+
+    async def get_stats(self) -> list[RtcStats]:
+        """What the receiver has counted."""
+        room, publication = self._publication.room, self._publication
+        room.readings += 1
+        room.at_once = max(room.at_once, 1 + room.reading)
+        room.reading += 1
+        try:
+            await asyncio.sleep(publication.answers_after)
+        finally:
+            room.reading -= 1
+        meanwhile, publication.meanwhile = publication.meanwhile, None
+        if meanwhile:
+            meanwhile()
+        if publication.error:
+            raise publication.error
+        counted = RtcStats()
+        if publication.receiving:
+            elapsed = room.now - self._began
+            counted.inbound_rtp.inbound.total_samples_duration = elapsed
+            counted.inbound_rtp.inbound.total_audio_energy = elapsed * (1e-2 if publication.loud else 1e-6)
+            counted.inbound_rtp.received.packets_received = round(elapsed * 50)
+        else:
+            counted.codec.SetInParent()
+        return [RtcStats(), counted]
+
+
+class Publication:
+    """A published track, as its room shows it."""
+
+    def __init__(self, room: "FakeRoom", sid: str, **facts: Any) -> None:
+        self.room = room
+        self.sid = sid
+        self.kind = rtc.TrackKind.KIND_AUDIO
+        self.encryption_type = rtc.EncryptionType.NONE
+        self.muted = False
+        self.track: Track | None = None
+        self.loud = False
+        self.receiving = True
+        self.granted = True
+        self.answers_after = 0.002
+        self.meanwhile: Callable[[], None] | None = None
+        """What happens once while it is read."""
+        self.error: Exception | None = None
+        self.asked: list[tuple[float, bool]] = []
+        vars(self).update(facts)
+
+    def set_subscribed(self, subscribed: bool) -> None:  # noqa: FBT001 - the SDK's signature
+        """Subscribe or unsubscribe, a moment later."""
+        self.asked.append((round(self.room.now, 3), subscribed))
+        self.room.loop.call_later(SUBSCRIBED_AFTER, self._subscribe, subscribed)
+
+    def _subscribe(self, subscribed: bool) -> None:  # noqa: FBT001 - as above
+        if subscribed == bool(self.track) or (subscribed and not self.granted):
+            return
+        self.track = Track(self) if subscribed else None
+        self.room.emit("track_subscribed" if subscribed else "track_unsubscribed")
+
+
+class Participant:
+    """Somebody in the room."""
+
+    def __init__(self, identity: str) -> None:
+        self.identity = identity
+        self.sid = f"PA_{identity}"
+        self.track_publications: dict[str, Publication] = {}
+
+
+class FakeRoom(rtc.EventEmitter[str]):
+    """As much of a room as ears look at, and what they tell of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.name = "room"
+        self.loop = asyncio.get_running_loop()
+        self._started_at = self.loop.time()
+        self.here: dict[str, Participant] = {}
+        self.told: list[Heard] = []
+        self.readings = self.reading = self.at_once = 0
+        self.looks = 0
+        self.error: Exception | None = None
+
+    @property
+    def now(self) -> float:
+        """Seconds since the test began."""
+        return self.loop.time() - self._started_at
+
+    @property
+    def remote_participants(self) -> Mapping[str, Participant]:
+        """Everybody but us."""
+        self.looks += 1
+        if self.error:
+            raise self.error
+        return self.here
+
+    def join(self, identity: str) -> Participant:
+        """Somebody joins."""
+        self.here[identity] = Participant(identity)
+        self.emit("participant_connected", self.here[identity])
+        return self.here[identity]
+
+    def leave(self, identity: str) -> None:
+        """Somebody leaves."""
+        self.emit("participant_disconnected", self.here.pop(identity))
+
+    def publish(self, identity: str, number: int = 1, **facts: Any) -> Publication:
+        """Somebody publishes a track, joining first if need be."""
+        participant = self.here.get(identity) or self.join(identity)
+        publication = Publication(self, f"TR_{identity}_{number}", **facts)
+        participant.track_publications[publication.sid] = publication
+        self.emit("track_published", publication, participant)
+        return publication
+
+    def unpublish(self, identity: str, number: int = 1) -> None:
+        """Somebody takes a track back."""
+        publication = self.here[identity].track_publications.pop(f"TR_{identity}_{number}")
+        self.emit("track_unpublished", publication, self.here[identity])
+
+    def mute(self, identity: str, *, muted: bool = True) -> None:
+        """Somebody mutes its first track."""
+        publication = self.here[identity].track_publications[f"TR_{identity}_1"]
+        publication.muted = muted
+        self.emit("track_muted" if muted else "track_unmuted", self.here[identity], publication)
+
+    def words(self, identity: str) -> list[str]:
+        """What was told of somebody."""
+        return [WORDS[heard.speaking] for heard in self.told if heard.sid == f"PA_{identity}"]
+
+
+def configured(**config: Any) -> Configured:
+    """The news that this is in force."""
+    return Configured(Config(**config))
+
+
+@asynccontextmanager
+async def listening(room: FakeRoom, tell: Callable[[Event], None] | None = None, **config: Any) -> AsyncIterator[Ears]:
+    """Ears in that room."""
+    ears = Ears(cast(rtc.Room, room))
+    ears.notify(configured(**config or {"hearing": "level"}))
+    task = asyncio.create_task(ears.run(tell or cast(Callable[[Event], None], room.told.append)))
+    await asyncio.sleep(0)
+    try:
+        yield ears
+    finally:
+        assert not task.done()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@virtual
+async def test_it_hears() -> None:
+    """Silent before there is a track, not known before it is heard, then as it is."""
+    room = FakeRoom()
+    async with listening(room):
+        publication = room.publish("ana", loud=True)
+        await asyncio.sleep(3)
+
+        assert room.words("ana") == ["unknown", "speaking"]
+        assert [wanted for _, wanted in publication.asked] == [True]
+
+
+@virtual
+async def test_without_an_open_microphone_nothing_is_asked() -> None:
+    """No audio track, only muted ones, only encrypted ones: then it sleeps until something happens."""
+    room = FakeRoom()
+    async with listening(room):
+        room.join("bob")
+        room.publish("cam", kind=rtc.TrackKind.KIND_VIDEO)
+        room.publish("ana", muted=True)
+        encrypted = room.publish("eve", encryption_type=rtc.EncryptionType.GCM)
+        await asyncio.sleep(10)
+        looks = room.looks
+        await asyncio.sleep(10_000)
+
+        assert (room.readings, room.looks) == (0, looks)
+        assert [room.words(who) for who in ("ana", "bob", "cam", "eve")] == [["silent"]] * 3 + [["unknown"]]
+        assert encrypted.asked == []
+        room.mute("ana", muted=False)
+        await asyncio.sleep(10)
+        assert 15 <= room.readings <= 20
+
+
+@pytest.mark.parametrize("config", [{"hearing": "off"}, {"hearing": "level", "mode": "off"}])
+@virtual
+async def test_switched_off_it_does_nothing(config: dict[str, Any]) -> None:
+    """Nothing is subscribed to, nothing told."""
+    room = FakeRoom()
+    async with listening(room, **config):
+        publication = room.publish("ana", loud=True)
+        await asyncio.sleep(10)
+
+        assert (room.told, publication.asked, room.looks) == ([], [], 0)
+
+
+@virtual
+async def test_off_and_on_are_kept_apart() -> None:
+    """A subscription that is given up is not asked for again at once: that sticks."""
+    room = FakeRoom()
+    async with listening(room) as ears:
+        publication = room.publish("ana", loud=True)
+        muted = room.publish("bob", muted=True)
+        await asyncio.sleep(2)
+        for hearing in ("off", "level", "off", "level"):
+            ears.notify(configured(hearing=hearing))
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(5)
+
+        assert room.words("ana") == ["unknown", "speaking", *["unknown"] * 3, "speaking"]
+        assert room.words("bob") == ["silent", "unknown", "silent", "unknown", "silent"]
+        asked = [at for at, _ in publication.asked]
+        assert [wanted for _, wanted in publication.asked] == [True, False, True]
+        assert asked[2] - asked[1] >= APART
+        assert muted.track
+
+
+@virtual
+async def test_a_subscription_that_does_not_come(caplog: pytest.LogCaptureFixture) -> None:
+    """It is asked for anew, less and less often, and that somebody can't be heard is said once."""
+    room = FakeRoom()
+    async with listening(room):
+        publication = room.publish("ana", granted=False, loud=True)
+        await asyncio.sleep(400)
+
+        assert room.words("ana") == ["unknown"]
+        on = [at for at, wanted in publication.asked if wanted]
+        pauses = [round(later - earlier) for earlier, later in pairwise(on)]
+        assert pauses[0] == pytest.approx(PATIENCE[0], abs=1)
+        assert pauses[-1] == pytest.approx(PATIENCE[1], abs=1)
+        off = [at for at, wanted in publication.asked if not wanted]
+        assert all(APART <= later - earlier <= 1 for earlier, later in zip(off, on[1:], strict=False))
+        publication.granted = True
+        await asyncio.sleep(70)
+        assert room.words("ana") == ["unknown", "speaking"]
+        (record,) = caplog.records
+        assert (record.levelno, record.getMessage()) == (logging.WARNING, "cannot hear a participant")
+        assert vars(record)["lk.pii.participant_identity"] == "ana"
+
+
+@virtual
+async def test_a_subscription_that_is_taken_away() -> None:
+    """Not known at once, and asked for anew."""
+    room = FakeRoom()
+    async with listening(room):
+        publication = room.publish("ana", loud=True)
+        await asyncio.sleep(2)
+        publication.track = None
+        room.emit("track_unsubscribed")
+        await asyncio.sleep(0.1)
+        assert room.words("ana") == ["unknown", "speaking", "unknown"]
+
+        await asyncio.sleep(10)
+        assert room.words("ana") == ["unknown", "speaking", "unknown", "speaking"]
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [{"error": Exception("the SDK raises such")}, {"answers_after": 1e9}, {"receiving": False}],
+    ids=["fails", "hangs", "receives nothing"],
+)
+@virtual
+async def test_readings_that_fail(trouble: dict[str, Any]) -> None:
+    """One that can't be read is not known, and the others are heard all the same."""
+    room = FakeRoom()
+    async with listening(room):
+        fine = {"error": None, "answers_after": 0.002, "receiving": True}
+        publication = room.publish("ana", loud=True)
+        other = room.publish("bob")
+        await asyncio.sleep(2)
+        vars(publication).update(trouble)
+        await asyncio.sleep(5)
+        assert room.words("ana") == ["unknown", "speaking", "unknown"]
+        other.loud = True
+        await asyncio.sleep(5)
+        assert room.words("bob") == ["unknown", "silent", "speaking"]
+
+        vars(publication).update(fine)
+        await asyncio.sleep(5)
+        assert room.words("ana") == ["unknown", "speaking", "unknown", "speaking"]
+
+
+@virtual
+async def test_many_tracks_are_read_a_few_at_a_time() -> None:
+    """So many that it takes long: then less often, so that it is never busier than idle."""
+    room = FakeRoom()
+    async with listening(room):
+        for i in range(400):
+            room.publish(f"P{i}", answers_after=0.008)
+        await asyncio.sleep(60)
+
+        assert room.at_once == AT_ONCE
+        one_round = 400 / AT_ONCE * 0.008
+        assert one_round > POLL
+        assert room.readings / 400 == pytest.approx(60 / (2 * one_round), abs=2)
+
+
+@virtual
+async def test_gone_in_the_middle_of_a_reading() -> None:
+    """A track, or its participant, that goes while it is read is no error, and nothing is told of it any more."""
+    room = FakeRoom()
+    async with listening(room):
+        room.publish("ana", loud=True)
+        bob = room.publish("bob", loud=True)
+        await asyncio.sleep(3)
+        before = len(room.told)
+
+        def go() -> None:
+            room.leave("ana")
+            room.unpublish("bob")
+
+        bob.meanwhile = go
+        await asyncio.sleep(3)
+
+        assert list(room.here) == ["bob"]
+        assert [(heard.sid, heard.speaking) for heard in room.told[before:]] == [("PA_bob", False)]
+
+
+@virtual
+async def test_thousands_of_changes_leave_nothing_behind() -> None:
+    """Mutes, tracks and participants that come and go: in the end there is what there was."""
+    room = FakeRoom()
+    async with listening(room) as ears:
+        publication = room.publish("ana")
+        tasks = len(asyncio.all_tasks())
+        for _ in range(3000):
+            room.mute("ana")
+            await asyncio.sleep(0.03)
+            room.mute("ana", muted=False)
+            room.publish("ana", 2)
+            room.publish("eve", encryption_type=rtc.EncryptionType.GCM)
+            await asyncio.sleep(0.03)
+            room.leave("eve")
+            room.unpublish("ana", 2)
+        publication.loud = True
+        await asyncio.sleep(3)
+
+        assert room.words("ana")[-1] == "speaking"
+        assert len(publication.asked) == 1
+        assert len(asyncio.all_tasks()) == tasks
+        assert (len(ears._ears), len(ears._voices._voices)) == (1, 1)  # noqa: SLF001 - what is meant by a leak
+        for i in range(2 * module.REMEMBERED):
+            room.publish(f"P{i}", encryption_type=rtc.EncryptionType.GCM)
+            await asyncio.sleep(0.03)
+            room.leave(f"P{i}")
+        assert len(ears._said) == module.REMEMBERED  # noqa: SLF001 - as above
+
+
+@virtual
+async def test_a_full_reconnect() -> None:
+    """Everybody is back with the same sids and other objects, unsubscribed: all is asked for and told anew."""
+    room = FakeRoom()
+    async with listening(room):
+        room.publish("ana", loud=True)
+        room.join("bob")
+        await asyncio.sleep(3)
+        room.told.clear()
+        for identity in ("ana", "bob"):
+            room.leave(identity)
+        room.emit("reconnecting")
+        publication = room.publish("ana", loud=True)
+        room.join("bob")
+        room.emit("reconnected")
+        await asyncio.sleep(3)
+
+        assert (room.words("ana"), room.words("bob")) == (["unknown", "speaking"], ["silent"])
+        assert len(publication.asked) == 1
+
+
+@virtual
+async def test_a_short_interruption() -> None:
+    """The subscription lives on, and yet nobody knows what was said meanwhile."""
+    room = FakeRoom()
+    async with listening(room):
+        publication = room.publish("ana", loud=True)
+        await asyncio.sleep(3)
+        room.told.clear()
+        room.emit("reconnecting")
+        await asyncio.sleep(0.1)
+        assert room.words("ana") == ["unknown"]
+        room.emit("reconnected")
+        at = room.loop.time()
+        await asyncio.sleep(3)
+
+        assert room.words("ana") == ["unknown", "unknown", "speaking"]
+        assert room.told[-1].at >= at
+        assert len(publication.asked) == 1
+
+
+@virtual
+async def test_an_error_of_ours_is_logged_once_and_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """Meanwhile nothing is known of anybody."""
+    room = FakeRoom()
+    async with listening(room):
+        room.publish("ana", loud=True)
+        await asyncio.sleep(3)
+        room.error = RuntimeError("the test says so")
+        await asyncio.sleep(60)
+        assert room.words("ana") == ["unknown", "speaking", "unknown"]
+        assert [record.getMessage() for record in caplog.records] == ["hearing failed"]
+
+        room.error = None
+        await asyncio.sleep(10)
+        assert room.words("ana") == ["unknown", "speaking", "unknown", "unknown", "speaking"]
+
+
+@virtual
+async def test_a_listener_that_raises_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """Not even one that does so all the time."""
+
+    def tell(event: Event) -> None:
+        raise RuntimeError(str(event))
+
+    room = FakeRoom()
+    async with listening(room, tell):
+        room.publish("ana", loud=True)
+        await asyncio.sleep(60)
+
+    assert [record.getMessage() for record in caplog.records] == ["hearing failed"]
+
+
+def test_the_constants_fit_each_other() -> None:
+    """A reading that hangs, and the pause that it makes longer, don't make the others unknown."""
+    assert 2 * ANSWER_WITHIN < KNOWN_FOR

@@ -1,0 +1,312 @@
+"""From readings to who speaks: tables of polls, and laws for any order of them."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bouncer.events import Heard
+from bouncer.hearing import KNOWN_FOR, POLL, Reading, Track, Voices
+
+WORDS = {True: "speaking", False: "silent", None: "unknown"}
+PACKETS_PER_SECOND = 50
+
+
+class Tape:
+    """What happens to one track, a letter each; the clock begins at 0, and a poll comes `POLL` later than the last.
+
+    `L` a poll after loud sound, `q` after quiet, `s` after a stall (nothing was received), `f` a poll that fails, `n`
+    the first poll of a new receiver; in no time: `M` muted, `U` unmuted, `x` the subscription is lost.
+    """
+
+    def __init__(self, *, encrypted: bool = False, loud: float = -20.0, quiet: float = -60.0) -> None:
+        self.at = 0.0
+        self.track = Track(self.at, encrypted=encrypted)
+        self.changes = [self.now]
+        self._energy = self._duration = 0.0
+        self._packets = 0
+        self._level = {"L": loud, "q": quiet}
+
+    @property
+    def now(self) -> tuple[str, float]:
+        """What the track is, and since when."""
+        return WORDS[self.track.sound.speaking], self.track.sound.since
+
+    def play(self, script: str) -> "Tape":
+        """Have all this happen."""
+        for letter in script:
+            if letter in "MU":
+                self.track.mute(self.at, muted=letter == "M")
+            elif letter == "x":
+                self.track.lose(self.at)
+            else:
+                self.at += POLL
+                self._poll(letter)
+            if self.now[0] != self.changes[-1][0]:
+                self.changes.append(self.now)
+        return self
+
+    def _poll(self, letter: str) -> None:
+        if letter == "n":
+            self._energy = self._duration = self._packets = 0
+        # Time passes for a receiver whether anything comes or not.
+        self._duration += POLL
+        if letter in self._level:
+            self._energy += 10 ** (self._level[letter] / 10) * POLL
+            self._packets += round(PACKETS_PER_SECOND * POLL)
+        if letter == "f":
+            self.track.miss(self.at)
+        else:
+            self.track.read(Reading(self.at, self._energy, self._duration, self._packets))
+
+
+@pytest.mark.parametrize(
+    ("script", "changes"),
+    [
+        ("", [("unknown", 0)]),
+        ("q", [("unknown", 0)]),
+        ("L", [("unknown", 0)]),
+        ("qq", [("unknown", 0), ("silent", 0.5)]),
+        ("LL", [("unknown", 0), ("speaking", 0.5)]),
+        ("qqLL", [("unknown", 0), ("silent", 0.5), ("speaking", 1)]),
+        # One quiet stretch is a breath, two are the end, which came with the last loud one.
+        ("LLLq", [("unknown", 0), ("speaking", 0.5)]),
+        ("LLLqq", [("unknown", 0), ("speaking", 0.5), ("silent", 1)]),
+        ("LLqLqLqq", [("unknown", 0), ("speaking", 0.5), ("silent", 2.5)]),
+        (
+            "qqLqqqLqq",
+            [("unknown", 0), ("silent", 0.5), ("speaking", 1), ("silent", 1), ("speaking", 3), ("silent", 3)],
+        ),
+        # A new receiver counts from zero.
+        ("LLnL", [("unknown", 0), ("speaking", 0.5)]),
+        ("qqnq", [("unknown", 0), ("silent", 0.5)]),
+        ("nnnnn", [("unknown", 0)]),
+    ],
+)
+def test_speech_begins_and_ends(script: str, changes: list[tuple[str, float]]) -> None:
+    """A stretch between two readings is loud or quiet; what it shows is dated back to its beginning."""
+    assert Tape().play(script).changes == changes
+
+
+@pytest.mark.parametrize(
+    ("script", "changes"),
+    [
+        ("LLff", [("unknown", 0), ("speaking", 0.5)]),
+        ("LLss", [("unknown", 0), ("speaking", 0.5)]),
+        ("LLfff", [("unknown", 0), ("speaking", 0.5), ("unknown", 1)]),
+        ("LLsss", [("unknown", 0), ("speaking", 0.5), ("unknown", 1)]),
+        ("LLfsn", [("unknown", 0), ("speaking", 0.5), ("unknown", 1)]),
+        ("qqfff", [("unknown", 0), ("silent", 0.5), ("unknown", 1)]),
+        ("LLqsss", [("unknown", 0), ("speaking", 0.5), ("unknown", 1.5)]),
+        # A poll that failed leaves a longer stretch; one that is too long tells nothing, and the next one does.
+        ("LLfL", [("unknown", 0), ("speaking", 0.5)]),
+        ("LLfqq", [("unknown", 0), ("speaking", 0.5), ("silent", 0.5)]),
+        ("LLffL", [("unknown", 0), ("speaking", 0.5), ("unknown", 1)]),
+        ("LLffLL", [("unknown", 0), ("speaking", 0.5), ("unknown", 1), ("speaking", 2.5)]),
+        ("LLssL", [("unknown", 0), ("speaking", 0.5)]),
+        ("LLsssqL", [("unknown", 0), ("speaking", 0.5), ("unknown", 1), ("silent", 2.5), ("speaking", 3)]),
+        ("LLx", [("unknown", 0), ("speaking", 0.5), ("unknown", 1)]),
+        ("LLxLL", [("unknown", 0), ("speaking", 0.5), ("unknown", 1), ("speaking", 1.5)]),
+    ],
+)
+def test_what_is_not_known(script: str, changes: list[tuple[str, float]]) -> None:
+    """Three polls in a row that tell nothing make it unknown, from when it was last known; less make nothing."""
+    assert Tape().play(script).changes == changes
+
+
+@pytest.mark.parametrize(
+    ("script", "changes"),
+    [
+        ("M", [("unknown", 0), ("silent", 0)]),
+        ("LLM", [("unknown", 0), ("speaking", 0.5), ("silent", 1)]),
+        ("LLMLLLfffsss", [("unknown", 0), ("speaking", 0.5), ("silent", 1)]),
+        ("LLMxMM", [("unknown", 0), ("speaking", 0.5), ("silent", 1)]),
+        # Unmuted, it is silent until it is heard. What rings on counts for nothing: the counting begins anew.
+        ("LLMUL", [("unknown", 0), ("speaking", 0.5), ("silent", 1)]),
+        ("LLMULL", [("unknown", 0), ("speaking", 0.5), ("silent", 1), ("speaking", 1.5)]),
+        ("MffUff", [("unknown", 0), ("silent", 0)]),
+        ("MffUfff", [("unknown", 0), ("silent", 0), ("unknown", 1)]),
+        ("MffUx", [("unknown", 0), ("silent", 0), ("unknown", 1)]),
+    ],
+)
+def test_muted_is_silent(script: str, changes: list[tuple[str, float]]) -> None:
+    """By definition, at once, and whatever the receiver says."""
+    assert Tape().play(script).changes == changes
+
+
+@pytest.mark.parametrize(
+    ("level", "word"), [(-20, "speaking"), (-44.9, "speaking"), (-45.1, "silent"), (-90, "silent")]
+)
+def test_how_loud_is_loud(level: float, word: str) -> None:
+    """From -45 dB on."""
+    assert Tape(loud=level).play("LL").now == (word, 0.5)
+
+
+scripts = st.text("LqsfnMUx", max_size=30)
+
+
+@given(scripts)
+def test_encrypted_is_never_known(script: str) -> None:
+    """It sounds like noise without its key, and like silence with a wrong one."""
+    assert Tape(encrypted=True).play(script).changes == [("unknown", 0)]
+
+
+@given(scripts, st.text("fs", min_size=3, max_size=3))
+def test_unknown_is_never_silent(script: str, nothing: str) -> None:
+    """Whatever was before: after three polls that tell nothing, a track that isn't muted is nothing else."""
+    assert Tape().play(script + "U" + nothing).now[0] == "unknown"
+
+
+@given(scripts)
+def test_muted_after_anything(script: str) -> None:
+    """And back to what can be heard after anything."""
+    tape = Tape().play(script + "M")
+    assert tape.now[0] == "silent"
+    assert tape.play("ULL").now[0] == "speaking"
+    assert tape.play("qq").now[0] == "silent"
+
+
+@given(st.text("qsfnMUx", max_size=30))
+def test_no_sound_no_speech(script: str) -> None:
+    """Nothing but sound makes anybody speak."""
+    assert "speaking" not in {word for word, _ in Tape().play(script).changes}
+
+
+numbers = st.floats() | st.sampled_from([0.0, 0.5, 1.0, 1e308])
+readings = st.builds(Reading, numbers, numbers, numbers, st.integers(-3, 3))
+
+
+@given(st.lists(readings | numbers | st.booleans()))
+def test_whatever_is_read(happens: list[Reading | float | bool]) -> None:
+    """Readings that go back, jump or are no numbers raise nothing, and dates don't go back."""
+    track = Track(0.0)
+    since = 0.0
+    for what in happens:
+        match what:
+            case Reading():
+                track.read(what)
+            case bool():
+                track.mute(since, muted=what)
+            case _:
+                track.miss(what)
+        assert track.sound.since >= since
+        since = track.sound.since
+
+
+def spoken(*, since: float = 1.0, speaking: bool | None = True) -> Track:
+    """A track that is like this since then."""
+    track = Track(since)
+    if speaking is not None:
+        track.mute(since, muted=True)
+    if speaking:
+        track.mute(since, muted=False)
+        track.read(Reading(since, 0, 0, 0))
+        track.read(Reading(since + POLL, 1, POLL, 1))
+    assert (track.sound.speaking, track.sound.since) == (speaking, since)
+    return track
+
+
+SPEAKING, SILENT, UNKNOWN = True, False, None
+
+
+@pytest.mark.parametrize(
+    ("tracks", "heard"),
+    [
+        ([], (SILENT, 10)),
+        ([(SILENT, 3)], (SILENT, 10)),
+        ([(SPEAKING, 3)], (SPEAKING, 3)),
+        ([(UNKNOWN, 3)], (UNKNOWN, 10)),
+        ([(SILENT, 3), (SPEAKING, 5)], (SPEAKING, 5)),
+        ([(UNKNOWN, 3), (SPEAKING, 5)], (SPEAKING, 5)),
+        ([(SPEAKING, 5), (SPEAKING, 4)], (SPEAKING, 4)),
+        ([(UNKNOWN, 3), (SILENT, 5)], (UNKNOWN, 10)),
+        ([(SILENT, 3), (SILENT, 5)], (SILENT, 10)),
+    ],
+)
+def test_a_participant_is_what_its_tracks_are(
+    tracks: list[tuple[bool | None, float]], heard: tuple[bool | None, float]
+) -> None:
+    """Speaking if one is, else not known if one isn't; without a track it is silent."""
+    mine = [spoken(speaking=speaking, since=since) for speaking, since in tracks]
+
+    assert Voices().take(10, {"PA": mine}) == [Heard(heard[1], "PA", heard[0])]
+
+
+def test_only_changes_are_told() -> None:
+    """And of each participant its own."""
+    ana, bob = Tape(), Tape()
+    voices = Voices()
+
+    def told(script_of_ana: str, script_of_bob: str) -> list[tuple[float, str, Any]]:
+        ana.play(script_of_ana)
+        bob.play(script_of_bob)
+        return [(h.at, h.sid, h.speaking) for h in voices.take(ana.at, {"A": [ana.track], "B": [bob.track]})]
+
+    assert told("", "") == [(0, "A", UNKNOWN), (0, "B", UNKNOWN)]
+    assert told("q", "q") == []
+    assert told("q", "L") == [(0.5, "A", SILENT), (0.5, "B", SPEAKING)]
+    assert told("q", "L") == []
+    assert told("L", "q") == [(1.5, "A", SPEAKING)]
+    assert told("L", "q") == [(1, "B", SILENT)]
+    assert told("L", "q") == []
+
+
+def test_a_track_that_goes_ends_its_speech() -> None:
+    """Not when the other one fell silent, but when this one went; a new track doesn't bring old dates."""
+    voices = Voices()
+    talking, muted = spoken(since=5), spoken(speaking=SILENT, since=3)
+
+    assert voices.take(6, {"A": [talking, muted]}) == [Heard(5, "A", SPEAKING)]
+    assert voices.take(8, {"A": [muted]}) == [Heard(8, "A", SILENT)]
+    assert voices.take(9, {"A": [muted, spoken(since=7)]}) == [Heard(8, "A", SPEAKING)]
+    assert voices.take(10, {"A": []}) == [Heard(10, "A", SILENT)]
+
+
+def test_who_leaves_is_forgotten() -> None:
+    """Nothing is told of it; back again, it is told of anew."""
+    voices = Voices()
+    voices.take(1, {"A": [], "B": []})
+
+    assert voices.take(2, {"B": []}) == []
+    assert voices.take(3, {"A": [], "B": []}) == [Heard(3, "A", SILENT)]
+
+
+def test_the_end_makes_everything_unknown() -> None:
+    """What was known; once."""
+    voices = Voices()
+    voices.take(6, {"A": [spoken(since=5)], "B": [], "C": [spoken(speaking=UNKNOWN)]})
+
+    assert voices.end(7) == [Heard(7, "A", UNKNOWN), Heard(7, "B", UNKNOWN)]
+    assert voices.end(8) == []
+
+
+@given(st.lists(st.tuples(st.sampled_from("AB"), st.integers(0, 2), st.sampled_from("LqsfnMUx+-"))))
+def test_what_is_told_adds_up(happens: list[tuple[str, int, str]]) -> None:
+    """Whoever listens to the changes knows what is so, and their dates never go back nor lie in the future."""
+    voices = Voices()
+    tapes: dict[str, dict[int, Tape]] = {"A": {}, "B": {}}
+    known: dict[str, Heard] = {}
+    now = 0.0
+    for sid, number, letter in happens:
+        mine = tapes[sid]
+        if letter == "+":
+            mine.setdefault(number, Tape())
+        elif letter == "-":
+            mine.pop(number, None)
+        elif tape := mine.get(number):
+            tape.play(letter)
+            now = max(now, tape.at)
+        for heard in voices.take(now, {sid: [tape.track for tape in mine.values()] for sid, mine in tapes.items()}):
+            assert heard.at <= now
+            before = known.get(heard.sid)
+            assert before is None or (before.at <= heard.at and before.speaking is not heard.speaking)
+            known[heard.sid] = heard
+        for of, tapes_of in tapes.items():
+            sounds = [tape.track.sound.speaking for tape in tapes_of.values()]
+            assert known[of].speaking is (True if True in sounds else None if None in sounds else False)
+
+
+def test_three_polls_are_what_they_are_said_to_be() -> None:
+    """The constants fit each other."""
+    assert 2 * POLL < KNOWN_FOR < 3 * POLL
