@@ -467,9 +467,9 @@ _WORDS: Mapping[str, str] = {
     "tuple_type": "must be a list",
     "dict_type": "must be an object",
     "model_type": "must be an object",
-    "greater_than": "must be more than {gt:g}",
-    "greater_than_equal": "must be at least {ge:g}",
-    "less_than_equal": "must be at most {le:g}",
+    "greater_than": "must be more than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
     "string_too_short": "must not be empty",
     "string_too_long": "must have at most {max_length} characters",
     "too_short": "must have at least {min_length} entries",
@@ -495,7 +495,7 @@ def _problem(layer: str, path: str, details: ErrorDetails, model: type[BaseModel
     if details["type"] == "extra_forbidden":
         return Problem(layer, path, _unknown(str(location[-1]), _known(model, location[:-1])))
     words = _WORDS.get(details["type"])
-    message = words.format(**details.get("ctx", {})) if words else details["msg"]
+    message = words.format(**_plain(details.get("ctx", {}))) if words else details["msg"]
     return Problem(
         layer, path, f"{message}, not {_shown(details['input'])}" if details["type"] != "missing" else message
     )
@@ -525,6 +525,11 @@ def _join(path: str, key: str) -> str:
     if len(path) > MAX_PATH:
         return path if path.endswith("…") else f"{path}…"
     return f"{path}.{key}" if key.isidentifier() and len(key) <= MAX_SHOWN else f"{path}[{_shown(key)}]"
+
+
+def _plain(context: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same with whole numbers written as such."""
+    return {k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in context.items()}
 
 
 def _shown(value: Any) -> str:

@@ -364,10 +364,14 @@ class Patrol:
                         await self._list_wanted.wait()
                 continue
             self._list_at = self._loop.time() + config.reconcile * (0.9 + 0.2 * self._jitter())
-            if not await self._look():
-                self._list_at = self._look_after
-            elif self._unsettled():
-                self.list_soon(RELIST)
+            try:
+                if not await self._look():
+                    self._list_at = self._look_after
+                elif self._unsettled():
+                    self.list_soon(RELIST)
+            except Exception as error:  # noqa: BLE001 - whatever goes wrong, the room stays guarded
+                self._notify(Troubled("listing", error))
+                self._list_at = self._loop.time() + self._pause("list")
 
     def _pause(self, what: str) -> float:
         """Seconds to wait after another failure in a row, with jitter."""

@@ -34,7 +34,7 @@ ON_BEHALF_OF_ATTRIBUTE = "lk.publish_on_behalf"
 
 LISTS_UNTIL_GONE = 2
 """One list may drop somebody for a moment in a cluster (livekit/livekit #4316); two in a row do not."""
-MAX_DEPARTED = 256
+MAX_DEPARTED = 1024
 """How many of those who left are remembered, in case they are back with the same sid after a reconnect."""
 
 
@@ -200,15 +200,21 @@ class Tracker:
             m.info.identity for m in members if self._role(m) in (Role.AGENT, Role.AVATAR) and not _claims_principal(m)
         }
         before, self._avatars = self._avatars, {}
+        changed = set()
         for member in sorted(claimants, key=lambda m: (m.info.joined_ms, m.info.sid)):
             self._avatars.setdefault(member.on_behalf_of, member.info.sid)
-            if member.on_behalf_of in principals:
-                member.principal_left_at = None
-            elif member.principal_left_at is None:
-                member.principal_left_at = at
-        for identity in [i for i in before.keys() | self._avatars.keys() if before.get(i) != self._avatars.get(i)]:
-            if principal := self._members.get(self._by_identity.get(identity, "")):
-                self._note_speech(principal, at)
+            if (member.on_behalf_of in principals) == (member.principal_left_at is None):
+                continue
+            member.principal_left_at = None if member.on_behalf_of in principals else at
+            changed.add(member.on_behalf_of)
+        changed |= {i for i in before.keys() | self._avatars.keys() if before.get(i) != self._avatars.get(i)}
+        for identity in sorted(changed):
+            avatar = self._members.get(self._avatars.get(identity, ""))
+            if avatar and self._role(avatar) is Role.AVATAR:
+                avatar.speaking_since = avatar.spoke_at = avatar.unanswered_since = avatar.chatting_since = None
+            for voice in (avatar, self._members.get(self._by_identity.get(identity, ""))):
+                if voice:
+                    self._note_speech(voice, at)
 
         humans = [m for m in members if self._role(m) is Role.HUMAN]
         if humans:
@@ -245,14 +251,15 @@ class Tracker:
             if known:
                 self._leave(known.info.sid, at)
             member = self._departed.pop(info.sid, None) or _new_member(info, at)
-            member.left_at, member.missing, member.seen_at = None, 0, at
+            member.left_at, member.missing, member.seen_at, member.principal_left_at = None, 0, at, None
             self._members[info.sid] = member
             self._by_identity[info.identity] = info.sid
             self._note_speech(member, at)
         earlier = member.info
         if as_of >= member.told_at:
             member.told_at = as_of
-            member.info = replace(info, joined_at=earlier.joined_at, joined_ms=earlier.joined_ms)
+            first = earlier if earlier.joined_ms else info
+            member.info = replace(info, joined_at=first.joined_at, joined_ms=first.joined_ms)
             self._take_state(member, info.attributes, at)
         member.info = replace(
             member.info,
@@ -325,7 +332,9 @@ class Tracker:
         """Draw the consequences, if the member began or ended speaking by what is now known of it."""
         role = self._role(member)
         heard = self._heard(member)
-        claimed = heard is None and role is Role.AGENT and member.state == "speaking"
+        # An avatar's own state says nothing, also once it is an orphan: its principal says when it speaks.
+        claims = role is Role.AGENT and not _claims_principal(member)
+        claimed = heard is None and claims and member.state == "speaking"
         speaking = member.left_at is None and (heard is True or claimed)
         if speaking == (member.speaking_since is not None) or role not in (Role.AGENT, Role.HUMAN):
             return
@@ -377,6 +386,7 @@ def _claims_principal(member: _Member) -> bool:
     """Whether it says that it is somebody's avatar, and nothing known about it says otherwise."""
     return (
         member.info.kind is Kind.AGENT
+        and not member.info.simulated
         and member.on_behalf_of not in ("", member.info.identity)
         and not member.agent_name
         and member.job is None

@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+import logging
 from typing import Any
 
 from bouncer.api import ApiError, RoomApi
 from bouncer.decide import Finding
 from bouncer.eviction import Outcome
 from bouncer.observers import Configured, Evicted, HeldBack, News, Noticed, Refused, Reported
+
+logger = logging.getLogger("bouncer")
 
 MAX_WAITING = 256
 """Messages that wait to be sent; when the API can't take them, further ones are dropped."""
@@ -59,8 +62,10 @@ class RoomMessages:
             message = await self._waiting.get()
             try:
                 await self._api.send_data(json.dumps(message, ensure_ascii=False).encode(errors="replace"))
-            except ApiError:
-                continue
+            except ApiError as error:
+                logger.debug("message not sent", extra={"event": message["event"], "error": str(error)})
+            except Exception:
+                logger.exception("message not sent", extra={"event": message["event"]})
 
     def _send(self, event: str, **facts: Any) -> None:
         if self._announce and not self._waiting.full():

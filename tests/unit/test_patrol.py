@@ -578,6 +578,20 @@ async def test_an_error_in_the_loop_does_not_end_it() -> None:
 
 
 @virtual
+async def test_an_error_in_listing_does_not_end_that_either() -> None:
+    """Somebody who was not announced is found once lists can be read again."""
+    async with FakeRoom() as room:
+        with patch.object(FakeRoom, "list_participants", side_effect=ValueError("the test says so")):
+            room.join("A", "assistant")
+            room.join("B", "assistant", announced=False)
+            await asyncio.sleep(60)
+        await asyncio.sleep(60)
+
+        assert room.identities == {"A"}
+        assert any(isinstance(n, Troubled) for n in room.recorder.news)
+
+
+@virtual
 async def test_close_ends_it_at_once() -> None:
     """Nothing is decided or called after it."""
     async with FakeRoom() as room:
