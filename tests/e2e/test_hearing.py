@@ -382,7 +382,7 @@ async def test_switched_off_and_on(listener: Listener) -> None:
 
 @pytest.mark.parametrize("scenario", ["FULL_RECONNECT", "SIGNAL_RECONNECT"])
 async def test_reconnecting(listener: Listener, scenario: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Nothing is known of anybody until it is over; then all are heard as before, subscribed to at the first attempt."""
+    """Nothing is known of anybody until it is over; then all are heard as before, asked for only once."""
     ana, bob, eve = [await listener.world.human(name) for name in ("ana", "bob", "eve")]
     await listener.microphone(ana, LOUD)
     await listener.microphone(bob)
