@@ -60,6 +60,13 @@ class Disconnected:
 
 
 @dataclass(frozen=True, slots=True)
+class Stalled:
+    """We were not running for a while: what happened meanwhile reaches us late, if at all."""
+
+    at: Instant
+
+
+@dataclass(frozen=True, slots=True)
 class Joined:
     """A participant joined, became ACTIVE, or shows itself anew."""
 
@@ -143,6 +150,7 @@ class RemovalSent:
 Event = (
     Connected
     | Disconnected
+    | Stalled
     | Joined
     | Left
     | Attributes

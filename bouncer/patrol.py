@@ -16,7 +16,7 @@ from dataclasses import replace
 from bouncer.api import ApiError, RoomApi, Trouble
 from bouncer.config import NO_OTHERS, Config, ConfigError, Layer, Mode, Others, load
 from bouncer.decide import BUDGET_WINDOW, Decision, Finding, Guards, Ledger, decide
-from bouncer.events import Connected, Dispatched, Event, Joined, Left, Listed, RemovalSent
+from bouncer.events import Connected, Dispatched, Event, Joined, Left, Listed, RemovalSent, Stalled
 from bouncer.eviction import DryRun, Evictor, Outcome, Remover
 from bouncer.observers import (
     Configured,
@@ -37,6 +37,8 @@ from bouncer.tracker import Tracker
 
 SETTLE = 0.01
 """Seconds for which what happened is gathered before it is looked at: a burst of events is one evaluation."""
+STALL = 2.0
+"""Seconds by which a timer may be late before we take it that the process was frozen, or the machine asleep."""
 RELIST = 1.0
 """Seconds between lists while an agent's dispatch is not listed yet."""
 BACKOFF = (0.5, 30.0)
@@ -171,6 +173,7 @@ class Patrol:
         decision = self._decide(config)
         if decision.evictions:
             if self._loop.time() < self._look_after or not await self._look(urgent=True):
+                self._act(replace(decision, evictions=()), self._evictors[config.mode])
                 return self._look_after
             config = self._in_force()
             if config is None:
@@ -248,7 +251,7 @@ class Patrol:
             case Outcome.REMOVED | Outcome.GONE | Outcome.LEFT:
                 self.tracker.apply(Left(now, who.sid))
                 self._forget_trouble("evicting")
-                if who.dispatch and not who.publisher:
+                if outcome is Outcome.REMOVED and who.dispatch and not who.publisher:
                     self._spent.add(who.dispatch)
         self.list_soon()
         self._notify(Evicted(finding, outcome, now - started))
@@ -429,6 +432,9 @@ class Patrol:
             async with asyncio.timeout_at(wake_at):
                 await self._changed.wait()
             await asyncio.sleep(SETTLE)
+        now = self._loop.time()
+        if wake_at is not None and now > wake_at + STALL:
+            self.tell(Stalled(now))
 
 
 def _without_budget(guards: Guards) -> Guards:

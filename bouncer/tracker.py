@@ -23,6 +23,7 @@ from bouncer.events import (
     Listed,
     RemovalSent,
     Signal,
+    Stalled,
     Transcribed,
 )
 from bouncer.room import ACTIVE_STATES, JOB_IDENTITY, Instant, Kind, Participant, Role, Room
@@ -94,12 +95,13 @@ class Tracker:
         """Take in one event. Events of one source come in order; sources may be interleaved at will."""
         match event:
             case Connected(at, me, others):
-                self._me, self._watching_since, self.blind = me.identity, at, False
-                for known in self._members.values():
-                    known.unanswered_since = known.chatting_since = None
+                self._me, self.blind = me.identity, False
+                self._watch_anew(at)
                 self._take_list(at, at, (me, *others))
             case Disconnected():
                 self.blind = True
+            case Stalled(at):
+                self._watch_anew(at)
             case Joined(at, info):
                 self._see(info, at, as_of=at)
                 self._settle(at)
@@ -126,6 +128,12 @@ class Tracker:
                 self._evicted_at.move_to_end(identity)
                 if len(self._evicted_at) > MAX_DEPARTED:
                     self._evicted_at.popitem(last=False)
+
+    def _watch_anew(self, at: Instant) -> None:
+        """Begin a new time of watching: what was not watched is nobody's fault."""
+        self._watching_since = at
+        for member in self._members.values():
+            member.unanswered_since = member.chatting_since = None
 
     def has(self, sid: str) -> bool:
         """Whether this participant is in the room, as far as we know."""

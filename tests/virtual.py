@@ -36,6 +36,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """The virtual time."""
         return self._virtual.now
 
+    def skip(self, seconds: float) -> None:
+        """Let time pass in which nothing runs, as when the process is frozen."""
+        self._virtual.now += seconds
+
 
 def virtual(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
     """Run an async test in virtual time."""

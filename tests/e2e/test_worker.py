@@ -136,3 +136,21 @@ def test_a_bad_environment_stops_it_from_starting(server: Server) -> None:
         "BOUNCER_CONFIG: $.bouncer.mode: must be 'enforce', 'dry_run' or 'off', not \"of\"",
         'BOUNCER_CONFIG: $.bouncer.policies.idle_timeout.timeout: must be a number, not "soon"',
     ]
+
+
+async def test_a_frozen_worker_judges_nobody_by_what_it_missed(lobby: World, server: Server, tmp_path: Path) -> None:
+    """The agent was at work all the time; the bouncer, stopped and continued, must not take it for idle."""
+    name = f"bouncer-{lobby.room}"
+    async with worker(AGENT, server, env={"BOUNCER_AGENT_NAME": name}, log_file=tmp_path / "log") as running:
+        await lobby.open({"bouncer": {"policies": {"idle_timeout": {"timeout": 8}}}}, agent_name=name)
+        agent = await lobby.agent("A")
+        os.kill(running.pid, signal.SIGSTOP)
+        for _ in range(6):
+            await asyncio.sleep(2)
+            await agent.send_data()
+        os.kill(running.pid, signal.SIGCONT)
+        await lobby.stays({"A"}, seconds=4)
+
+        await lobby.gone(agent, within=40)
+
+        await lobby.close()

@@ -592,6 +592,20 @@ async def test_an_error_in_listing_does_not_end_that_either() -> None:
 
 
 @virtual
+async def test_after_a_freeze_nobody_is_judged_by_the_time_that_it_took() -> None:
+    """What agents did meanwhile reaches us late: the timers are not to be believed, and idleness counts anew."""
+    async with FakeRoom(metadata=IDLE_10) as room:
+        room.join("A", "assistant", attributes={"lk.agent.state": "listening"})
+        await asyncio.sleep(5)
+        room.loop.skip(60)  # type: ignore[attr-defined]
+        await asyncio.sleep(9)
+        assert room.identities == {"A"}
+        await asyncio.sleep(2)
+
+        assert room.identities == set()
+
+
+@virtual
 async def test_close_ends_it_at_once() -> None:
     """Nothing is decided or called after it."""
     async with FakeRoom() as room:
