@@ -8,6 +8,8 @@ SHELL := /bin/bash
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 RUN := .venv/bin/python
+# Four tests at a time on however many processors: the long ones mostly wait. In the order that tests/conftest.py gives them.
+SIDE_BY_SIDE := --numprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 help: ## This list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
@@ -20,7 +22,7 @@ dev: .venv/ready ## Run a LiveKit server and a bouncer, and say how to join
 
 test: .venv/ready ## Run all tests, the end-to-end ones on a real LiveKit server (ARGS="-k duplicates" for some)
 	@$(RUN) -m demo.server
-	$(RUN) -m pytest $(ARGS)
+	$(RUN) -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
 check: .venv/ready ## Lint, formatting, types, and the rule of who may import what
 	$(RUN) -m ruff check

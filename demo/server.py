@@ -173,13 +173,12 @@ async def worker(
     """
     with TemporaryDirectory(prefix="livekit-bouncer-") as folder:
         log_file = log_file or Path(folder) / "worker.log"
-        port = _free_port()
         process = await _spawn(
             [str(python), str(script), *args],
-            {**_without_settings(server), **server.env, "BOUNCER_PORT": str(port), **(env or {})},
+            {**_without_settings(server), **server.env, "BOUNCER_PORT": "0", **(env or {})},
             log_file,
         )
-        running = Worker(process, log_file, port)
+        running = Worker(process, log_file)
         tail = asyncio.create_task(running.follow())
         try:
             try:
@@ -197,9 +196,8 @@ async def worker(
 class Worker:
     """An agents worker in a process of its own, and what it logs."""
 
-    def __init__(self, process: asyncio.subprocess.Process, log_file: Path, port: int) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, log_file: Path) -> None:
         self._process = process
-        self._port = port
         self._read = 0
         self._rest = b""
         self.log: list[Line] = []
@@ -217,11 +215,11 @@ class Worker:
 
     @property
     def http_port(self) -> int:
-        """The port of its health check: the one it logged, else the one it was told to take."""
+        """The port of its health check, any free one, as it logged it. Raises LookupError."""
         for line in self.log:
             if found := re.search(r"HTTP server listening on \S*:(\d+)", line["message"]):
                 return int(found[1])
-        return self._port
+        raise LookupError("it has not logged its port")
 
     def terminate(self) -> None:
         """Ask it to drain and end, as a deployment does (SIGTERM)."""

@@ -18,14 +18,12 @@ settings.load_profile("bouncer")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say which tests share a process where several are used (`make test`): each process has a server of its own.
+    """Put first what computes, then what waits: the end-to-end tests are about time, and need a machine that has some.
 
-    The end-to-end tests mostly wait, so they run side by side, one by one to whoever is free; those that need a worker
-    of framework agents are kept together, so that only one process starts it. All others compute: a single process
-    runs them, and leaves the other processors to the clocks of the end-to-end tests.
+    Where several processes share the work (`make test`), each has a server of its own and takes the next test when it
+    is free; the tests that need framework agents stay together, so that only one process has to start their worker.
     """
+    items.sort(key=lambda item: item.path.is_relative_to(END_TO_END))
     for item in items:
-        if not item.path.is_relative_to(END_TO_END):
-            item.add_marker(pytest.mark.xdist_group("no_server"))
-        elif "assistants" in getattr(item, "fixturenames", ()):
+        if "assistants" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("assistants"))

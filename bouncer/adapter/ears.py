@@ -234,7 +234,7 @@ class _Ear:
             with suppress(Exception):
                 async with asyncio.timeout(ANSWER_WITHIN):
                     reading = _reading(await track.get_stats())
-        if reading and self.publication.track is track:
+        if reading:
             self.heard.read(reading)
         else:
             self.heard.miss(asyncio.get_running_loop().time())

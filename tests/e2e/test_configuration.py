@@ -50,7 +50,8 @@ async def test_bad_metadata_changes_nothing_and_is_reported(world: World) -> Non
     first, second = await world.agent("A"), await world.agent("B")
     await world.gone(first)
     await world.gone(second)
-    assert {m["policy"] for m in world.messages if m["event"] == "evicted"} == {"idle_timeout"}
+    for identity in ("A", "B"):
+        assert (await world.message(event="evicted", identity=identity))["policy"] == "idle_timeout"
 
 
 async def test_a_bad_first_configuration_evicts_nobody(world: World) -> None:

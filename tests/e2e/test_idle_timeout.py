@@ -61,8 +61,8 @@ async def test_a_long_tool_call_is_not_idleness(world: World) -> None:
 
 
 async def test_an_agent_that_cannot_be_judged_is_reported_and_stays(world: World) -> None:
-    """It has an audio track and says nothing about itself: it may be speaking for all we know."""
-    await world.open({"bouncer": {"policies": {"idle_timeout": {"timeout": 3}}}})
+    """It has an audio track, says nothing about itself, and isn't listened to: it may be speaking for all we know."""
+    await world.open({"bouncer": {"hearing": "off", "policies": {"idle_timeout": {"timeout": 3}}}})
     await world.agent("A", state="", audio=True)
 
     told = await world.message(event="held", identity="A")

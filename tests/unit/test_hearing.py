@@ -1,5 +1,6 @@
 """From readings to who speaks: tables of polls, and laws for any order of them."""
 
+from math import inf, nan
 from typing import Any
 
 import pytest
@@ -141,6 +142,32 @@ def test_muted_is_silent(script: str, changes: list[tuple[str, float]]) -> None:
 def test_how_loud_is_loud(level: float, word: str) -> None:
     """From -45 dB on."""
     assert Tape(loud=level).play("LL").now == (word, 0.5)
+
+
+@pytest.mark.parametrize(
+    "reading",
+    [
+        Reading(1.0, 4.9, 1.0, 9),
+        Reading(1.0, 6.0, 0.5, 9),
+        Reading(1.0, 6.0, 0.4, 9),
+        Reading(1.0, 6.0, 1.0, 5),
+        Reading(1.0, 6.0, 1.0, 4),
+        Reading(0.5, 6.0, 1.0, 9),
+        Reading(0.4, 6.0, 1.0, 9),
+        Reading(0.5 + KNOWN_FOR, 6.0, 2.0, 9),
+        Reading(1.0, nan, 1.0, 9),
+        Reading(1.0, inf, 1.0, 9),
+        Reading(1.0, 6.0, nan, 9),
+        Reading(1.0, 6.0, inf, 9),
+    ],
+)
+def test_two_readings_that_tell_nothing(reading: Reading) -> None:
+    """What is counted only grows, and so does time; one that went back is of a new receiver."""
+    track = Track(0.0)
+    track.read(Reading(0.5, 5.0, 0.5, 5))
+    track.read(reading)
+
+    assert track.sound.speaking is None
 
 
 scripts = st.text("LqsfnMUx", max_size=30)
