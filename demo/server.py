@@ -37,6 +37,9 @@ LOOPBACK = "127.0.0.1"
 GIVEN = ("LIVEKIT_URL", "LIVEKIT_API_KEY", "LIVEKIT_API_SECRET")
 """Where LiveKit's own programs take the server and the right to use it from."""
 
+PORTS = range(20_000, 32_000)
+"""Where ports are taken from: below those that kernels give to outgoing connections."""
+
 START_LIMIT = 30.0
 """Seconds for a server to answer; it takes less than one."""
 
@@ -175,7 +178,7 @@ async def worker(
         log_file = log_file or Path(folder) / "worker.log"
         process = await _spawn(
             [str(python), str(script), *args],
-            {**_without_settings(server), **server.env, "BOUNCER_PORT": "0", **(env or {})},
+            {**_without_settings(server), **server.env, "BOUNCER_PORT": str(_free_port()), **(env or {})},
             log_file,
         )
         running = Worker(process, log_file)
@@ -215,7 +218,7 @@ class Worker:
 
     @property
     def http_port(self) -> int:
-        """The port of its health check, any free one, as it logged it. Raises LookupError."""
+        """The port of its health check, as it logged it. Raises LookupError."""
         for line in self.log:
             if found := re.search(r"HTTP server listening on \S*:(\d+)", line["message"]):
                 return int(found[1])
@@ -442,11 +445,15 @@ def _without_settings(server: Server) -> dict[str, str]:
 
 
 def _free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    """Return a port that nobody uses at the moment, on any of this machine's addresses."""
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port that nobody uses at the moment, on any of this machine's addresses.
+
+    Not the kernel's choice, port 0: that is one that it may give to somebody else's connection a moment later.
+    """
+    while True:
+        port = secrets.choice(PORTS)
+        with socket.socket(socket.AF_INET, kind) as probe, suppress(OSError):
+            probe.bind(("", port))
+            return port
 
 
 def _parsed(line: str) -> Line:

@@ -7,6 +7,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 END_TO_END = Path(__file__).parent / "e2e"
+LONGEST = ("test_deployment.py", "test_worker.py")
+"""Begun first among the end-to-end tests, so that nobody has to wait for one of them in the end."""
 
 # No deadline and no health check on speed: a busy machine is no defect of the code. In CI the examples are always the
 # same, so that a red run means a changed program; elsewhere every run tries new ones.
@@ -17,13 +19,14 @@ settings.register_profile("thorough", settings.get_profile("bouncer"), max_examp
 settings.load_profile("bouncer")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put first what computes, then what waits: the end-to-end tests are about time, and need a machine that has some.
 
     Where several processes share the work (`make test`), each has a server of its own and takes the next test when it
     is free; the tests that need framework agents stay together, so that only one process has to start their worker.
     """
-    items.sort(key=lambda item: item.path.is_relative_to(END_TO_END))
+    items.sort(key=lambda item: (item.path.is_relative_to(END_TO_END), item.path.name not in LONGEST))
     for item in items:
         if "assistants" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("assistants"))

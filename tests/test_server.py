@@ -264,7 +264,8 @@ async def test_a_worker_gets_its_server_and_no_settings_of_ours(
 
         assert line["args"] == ["start"]
         ours = {name: value for name, value in line["env"].items() if name.startswith(("LIVEKIT_", "BOUNCER_"))}
-        assert ours == {**SERVER.env, "BOUNCER_PORT": "0", "BOUNCER_MAX_ROOMS": "3"}
+        assert int(ours.pop("BOUNCER_PORT")) > 0
+        assert ours == {**SERVER.env, "BOUNCER_MAX_ROOMS": "3"}
         assert "HTTPS_PROXY" not in line["env"]
         assert running.http_port == 4711
         assert await running.line(says("no JSON")) == {"message": "no JSON"}
