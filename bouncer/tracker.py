@@ -288,11 +288,14 @@ class Tracker:
                 member.audio |= audio
                 self._alive(member, at, active=active)
             case Heard(at, _, speaking):
-                member.heard = speaking
+                unheard, member.heard = member.audio and member.heard is None and speaking is not None, speaking
                 if speaking:
                     self._alive(member, at)
                 is_avatar = self._role(member) is Role.AVATAR
                 speaker = self._members.get(self._by_identity.get(member.on_behalf_of, "")) if is_avatar else member
+                if unheard and speaker:
+                    # For all we know it spoke until now: time in which it wasn't heard is nobody's fault.
+                    speaker.active_at = max(speaker.active_at, at)
                 self._note_speech(speaker or member, at)
 
     def _take_state(self, member: _Member, attributes: Mapping[str, str], at: Instant) -> None:

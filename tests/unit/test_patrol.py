@@ -5,7 +5,7 @@ from typing import Any
 from unittest.mock import patch
 
 from bouncer.api import Trouble
-from bouncer.events import Disconnected, Job
+from bouncer.events import Disconnected, Heard, Job
 from bouncer.observers import Faulted, HeldBack, Noticed, Refused, Reported, Troubled
 from bouncer.room import Kind
 from bouncer.tracker import Tracker
@@ -589,6 +589,20 @@ async def test_an_error_in_listing_does_not_end_that_either() -> None:
 
         assert room.identities == {"A"}
         assert any(isinstance(n, Troubled) for n in room.recorder.news)
+
+
+@virtual
+async def test_time_in_which_an_agent_was_not_heard_does_not_make_it_idle() -> None:
+    """Hearing comes late, or comes back: the agent may have spoken until then, so its idleness begins there."""
+    async with FakeRoom(metadata=IDLE_10) as room:
+        info = room.join("A", "assistant", audio=True)
+        await asyncio.sleep(60)
+        room.patrol.tell(Heard(room.loop.time(), info.sid, speaking=False))
+        await asyncio.sleep(9)
+        assert room.identities == {"A"}
+        await asyncio.sleep(2)
+
+        assert room.identities == set()
 
 
 @virtual
