@@ -28,7 +28,7 @@ budget = CallBudget(settings.api_per_minute)
 @server.rtc_session(agent_name=settings.agent_name)
 async def bouncer(ctx: JobContext) -> None:
     """Guard one room until it closes."""
-    room = LiveKitRoom(ctx, budget)
+    room = LiveKitRoom(ctx, budget, server.draining_rooms)
     messages, ears = RoomMessages(room), Ears(ctx.room)
     patrol = Patrol(
         tracker=Tracker(settings.agent_name),

@@ -45,3 +45,12 @@ class RoomApi(Protocol):
 
     async def send_data(self, payload: bytes) -> None:
         """Send a reliable data packet on our topic to everybody in the room."""
+
+    async def say_guarding(self, *, guarding: bool) -> None:
+        """Say by our own attribute whether we guard the room, so that a younger bouncer stands by or doesn't."""
+
+    async def dispatch_successor(self) -> str:
+        """Dispatch another bouncer to the room, as we were dispatched; the id of its dispatch."""
+
+    async def resign(self) -> None:
+        """End our own job, and let nothing restart it."""

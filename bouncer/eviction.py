@@ -1,16 +1,18 @@
 """Removing somebody, and proving it. One attempt at a time: what failed is decided on anew.
 
-LiveKit removes by identity, never by sid, so right before the removal the identity is read once more: if it has
-another sid by now, somebody else has it, and we stand back. A removal counts when the participant is seen gone.
+LiveKit removes by identity, never by sid, so right before the removal the server's list is read once more: if the
+identity has another sid by now, somebody else has it, and we stand back. So we do if the list shows somebody, a human
+say, on whose account it is due no longer. A removal counts when the participant is seen gone.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from enum import StrEnum
 from typing import Protocol
 
 from bouncer.api import ApiError, RoomApi, Trouble
 from bouncer.decide import Finding
+from bouncer.events import Info
 
 PROOF_WITHIN = (0.05, 0.2, 0.75, 2.0)
 """Seconds to wait for the leaving to be announced before the server is asked, again and again. LiveKit announces a
@@ -67,6 +69,7 @@ class Remover:
         self,
         api: RoomApi,
         *,
+        look: Callable[[], Awaitable[Iterable[Info]]],
         still_due: Callable[[Finding], bool],
         sent: Callable[[Finding], None],
         absent: Callable[[str, float], Awaitable[bool]],
@@ -75,12 +78,13 @@ class Remover:
     ) -> None:
         """Make an evictor for one room.
 
-        `still_due` says whether a finding holds at this moment; `sent` is told of each removal that goes out;
-        `absent(sid, seconds)` waits that long for a participant to be seen gone, and says whether it is;
-        `leave_within` is how many seconds an agent gets to leave once its dispatch is deleted, 0 where that may not be;
-        `troubled` is told why an attempt failed.
+        `look` reads who is in the room; `still_due` says whether by that a finding holds at this moment; `sent` is told
+        of each removal that goes out; `absent(sid, seconds)` waits that long for a participant to be seen gone, and
+        says whether it is; `leave_within` is how many seconds an agent gets to leave once its dispatch is deleted, 0
+        where that may not be; `troubled` is told why an attempt failed.
         """
         self._api = api
+        self._look = look
         self._still_due = still_due
         self._sent = sent
         self._absent = absent
@@ -89,7 +93,7 @@ class Remover:
         self._slots = asyncio.Semaphore(IN_FLIGHT)
 
     async def evict(self, finding: Finding) -> Outcome:
-        """Re-read the participant; if it is still the same and still due, end its job or remove it, and see it gone."""
+        """Look again; if it is still the same and still due, end its job or remove it, and see it gone."""
         who = finding.participant
         async with self._slots:
             try:
@@ -112,11 +116,15 @@ class Remover:
                 return Outcome.DENIED if error.trouble is Trouble.DENIED else Outcome.FAILED
 
     async def _recheck(self, finding: Finding) -> Outcome | None:
-        """Look at the participant once more; how the eviction ends if it must not go on."""
-        there = await self._api.get_participant(finding.participant.identity)
-        if there is None:
+        """Look at the room once more; how the eviction ends if it must not go on.
+
+        Not at the participant alone: who publishes nothing is announced up to 3 s late, and others count too.
+        """
+        who = finding.participant
+        there = {info.identity: info.sid for info in await self._look()}
+        if who.identity not in there:
             return Outcome.GONE
-        if there.sid != finding.participant.sid or not self._still_due(finding):
+        if there[who.identity] != who.sid or not self._still_due(finding):
             return Outcome.VOID
         return None
 

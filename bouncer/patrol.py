@@ -3,6 +3,9 @@
 It is level-triggered: whatever happens only sets one flag, and then the whole room is looked at again. There is one
 timer, set to the instant until which the last decision holds. Before anybody is evicted the server's list is read and
 the decision taken once more, so that a human, a replacement or a configuration that came meanwhile is seen.
+
+Of several bouncers in a room the oldest acts, the next stands by, and further ones leave. All go by the server's list:
+who is a bouncer is told by the dispatches, which nobody in a room can forge.
 """
 
 import asyncio
@@ -10,29 +13,32 @@ import contextlib
 import random
 import sys
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from bouncer.api import ApiError, RoomApi, Trouble
 from bouncer.config import NO_OTHERS, Config, ConfigError, Layer, Mode, Others, load
 from bouncer.decide import BUDGET_WINDOW, Decision, Finding, Guards, Ledger, decide
-from bouncer.events import Connected, Dispatched, Event, Joined, Left, Listed, RemovalSent, Stalled
+from bouncer.events import Connected, Dispatched, Event, Info, Joined, Left, Listed, RemovalSent, Stalled
 from bouncer.eviction import DryRun, Evictor, Outcome, Remover
+from bouncer.handover import hand_over
 from bouncer.observers import (
     Configured,
     Decided,
     Evicted,
     Faulted,
+    HandedOver,
     HeldBack,
     News,
     Noticed,
     Observer,
+    Ranked,
     Refused,
     Reported,
     Troubled,
 )
-from bouncer.policy import Policy
-from bouncer.room import UNLISTED_FOR, Instant, Participant
+from bouncer.policy import Policy, Rule
+from bouncer.room import UNLISTED_FOR, Instant, Participant, Room
 from bouncer.tracker import Tracker
 
 SETTLE = 0.01
@@ -40,9 +46,15 @@ SETTLE = 0.01
 STALL = 2.0
 """Seconds by which a timer may be late before we take it that the process was frozen, or the machine asleep."""
 RELIST = 1.0
-"""Seconds between lists while an agent's dispatch is not listed yet."""
+"""Seconds between lists while an agent's dispatch is not listed yet, or somebody was missing from the last one."""
 BACKOFF = (0.5, 30.0)
 """First and longest pause, in seconds, before something that failed is tried again; doubled each time."""
+STANDBY_LIST = 5.0
+"""Seconds between lists at most while we stand by: that an older bouncer is gone is nowhere else to be seen."""
+SURPLUS = 2
+"""Older bouncers from which on we are not needed."""
+SURPLUS_FOR = 25.0
+"""Seconds for which they have to be there before we leave: one that was killed is listed for 20 to 23 s."""
 DENIED_PAUSE = 30.0
 """Seconds before a removal is tried again for which our credentials did not suffice."""
 REMEMBERED = 256
@@ -79,6 +91,7 @@ class Patrol:
         self._loop = asyncio.get_running_loop()
         remover = Remover(
             api,
+            look=self._list,
             still_due=self._still_due,
             sent=self._sent_one,
             absent=self._absent,
@@ -90,7 +103,9 @@ class Patrol:
         self._list_wanted = asyncio.Event()
         self._list_at: Instant = 0.0
         self._look_after: Instant = 0.0
-        self._closed = False
+        self._closed = self._surveyed = False
+        self._rank = 0
+        self._surplus_at: Instant | None = None
         self._under_way: dict[str, Finding] = {}
         self._evictions: set[asyncio.Task[None]] = set()
         self._unsent: set[str] = set()
@@ -103,12 +118,14 @@ class Patrol:
         self._evicted: dict[str, Finding] = {}
         self._spent: set[str] = set()
         self._settled: set[str] = set()
-        self._waiting: set[asyncio.Event] = set()
+        self._waiting: list[asyncio.Event] = []
 
     def tell(self, event: Event) -> None:
         """Take in what happened. Cheap, and never raises: it may be called from LiveKit's event handlers."""
         self.tracker.apply(event)
-        if isinstance(event, Joined | Connected):
+        if isinstance(event, Connected):
+            self._surveyed = False
+        if isinstance(event, Joined | Connected) and not self._rank:
             self.list_soon()
         self._wake()
 
@@ -152,21 +169,42 @@ class Patrol:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def hand_over(self) -> None:
+        """Have another bouncer take the room over, guard it until that one does, and leave."""
+        successor = await hand_over(
+            self._api, troubled=lambda error: self._note_trouble("handing over", error), jitter=self._jitter
+        )
+        self._notify(HandedOver(successor))
+        await self._resign()
+
+    async def _resign(self) -> None:
+        self.close()
+        await self._api.resign()
+
     def close(self) -> None:
         """Stop deciding, at once and for good."""
         self._closed = True
         self._list_wanted.set()
         self._wake()
 
-    def _in_force(self) -> Config | None:
-        """The configuration to act on; None while nothing may be decided, nor the server be asked anything."""
+    def _watching(self) -> Config | None:
+        """The configuration that we go by; None while the server is to be asked nothing."""
         if self._closed or self.tracker.blind or self.config is None or self.config.mode == "off":
             return None
         return self.config
 
+    def _in_force(self) -> Config | None:
+        """The configuration to act on; None while nothing may be decided.
+
+        Not before the first list since we connected: it shows the hidden ones, and so whether another bouncer acts.
+        """
+        return self._watching() if self._surveyed and not self.tracker.room().seniors else None
+
     async def _round(self) -> Instant | None:
         """Look at the room once and act on it; the instant until which nothing changes by itself."""
         self._changed.clear()
+        if self._watching() and self._surveyed and (seniors := self._stand()):
+            return await self._stand_by(seniors)
         config = self._in_force()
         if config is None:
             return None
@@ -182,15 +220,49 @@ class Patrol:
         self._act(decision, self._evictors[config.mode])
         return decision.wake_at
 
+    def _stand(self) -> Sequence[Participant]:
+        """The older bouncers that guard the room; tells when their number has changed."""
+        seniors = self.tracker.room().seniors
+        if len(seniors) != self._rank:
+            self._rank = len(seniors)
+            if self._rank < SURPLUS:
+                self._surplus_at = None
+            self._notify(Ranked(seniors))
+            self.list_soon()
+        return seniors
+
+    async def _stand_by(self, seniors: Sequence[Participant]) -> Instant | None:
+        """Let the oldest act; leave if two were here before us for long enough."""
+        if len(seniors) < SURPLUS:
+            return None
+        now = self._loop.time()
+        self._surplus_at = self._surplus_at or now + SURPLUS_FOR
+        if now < self._surplus_at:
+            return self._surplus_at
+        await self._resign()
+        return None
+
     def _decide(self, config: Config) -> Decision:
         now = self._loop.time()
         while self._sent and self._sent[0] + BUDGET_WINDOW <= now:
             self._sent.popleft()
         room = self.tracker.room()
         guards = config.guards if self._evictors[config.mode].sends else _without_budget(config.guards)
-        decision = decide(room, config.rules, guards, now, self._ledger())
+        decision = self._certain(room, config.rules, guards, now, self._ledger())
         self._notify(Decided(now, room, decision))
         return decision
+
+    def _certain(self, room: Room, rules: Sequence[Rule], guards: Guards, now: Instant, ledger: Ledger) -> Decision:
+        """The decision, without the evictions that rest on somebody who may have left already, or not.
+
+        Who is missing from one list is gone or isn't; whoever is evicted has to leave in either case.
+        """
+        decision = decide(room, rules, guards, now, ledger)
+        if not decision.evictions or not (unsure := self.tracker.unsure):
+            return decision
+        otherwise = decide(room.without(unsure), rules, guards, now, ledger)
+        certain = {f.participant.sid for f in otherwise.evictions}
+        return replace(decision, evictions=tuple(f for f in decision.evictions if f.participant.sid in certain))
 
     def _ledger(self) -> Ledger:
         """What has been done so far."""
@@ -278,7 +350,7 @@ class Patrol:
         }
         ledger = replace(self._ledger(), leaving=frozenset(leaving), unsent=0)
         now, guards = self._loop.time(), _without_budget(config.guards)
-        decision = decide(self.tracker.room(), config.rules, guards, now, ledger)
+        decision = self._certain(self.tracker.room(), config.rules, guards, now, ledger)
         return any(f.participant.sid == who.sid for f in decision.evictions)
 
     def _leave_within(self, finding: Finding) -> float:
@@ -288,7 +360,7 @@ class Patrol:
         whom it isn't known which dispatch it is of. A per-publisher dispatch also serves those who are yet to come.
         """
         who = finding.participant
-        agents = self.tracker.room().agents
+        agents = self._agents()
         spared = [a for a in agents if a.sid not in self._under_way and a.dispatch == who.dispatch]
         if self.config is None or not who.dispatch or who.publisher or spared or not all(a.dispatch for a in agents):
             return 0.0
@@ -304,7 +376,7 @@ class Patrol:
     async def _absent(self, sid: str, within: float) -> bool:
         """Wait until a participant is seen gone, for so many seconds at most; whether it is."""
         woken = asyncio.Event()
-        self._waiting.add(woken)
+        self._waiting.append(woken)
         try:
             async with asyncio.timeout(within):
                 while self.tracker.has(sid):
@@ -313,15 +385,14 @@ class Patrol:
         except TimeoutError:
             return False
         finally:
-            self._waiting.discard(woken)
+            self._waiting.remove(woken)
         return True
 
     async def _look(self, *, urgent: bool = False) -> bool:
         """Read the server's lists into the tracker; whether they could be read, and if not, not before when again."""
         try:
             asked_at = self._loop.time()
-            infos = await self._api.list_participants(urgent=urgent)
-            self.tracker.apply(Listed(self._loop.time(), asked_at, infos))
+            infos = await self._list(urgent=urgent)
             if self._unsettled():
                 jobs = await self._api.list_jobs(urgent=urgent)
                 self.tracker.apply(Dispatched(self._loop.time(), jobs))
@@ -333,10 +404,22 @@ class Patrol:
             return False
         self._failures.pop("list", None)
         self._forget_trouble("listing")
-        self._forget_departed()
-        await self._delete_spent_dispatches()
+        self._surveyed = not self.tracker.blind
+        if all(self.tracker.has(info.sid) for info in infos):
+            # Otherwise it may be the moment of a full reconnect at which everybody seems to have left.
+            self._forget_departed()
+            await self._delete_spent_dispatches()
         self._wake()
         return True
+
+    async def _list(self, *, urgent: bool = True) -> Iterable[Info]:
+        """Read the list of participants into the tracker, and return it."""
+        asked_at = self._loop.time()
+        infos = await self._api.list_participants(urgent=urgent)
+        self.tracker.apply(Listed(self._loop.time(), asked_at, infos))
+        if self.tracker.unsure:
+            self.list_soon(RELIST)
+        return infos
 
     async def _delete_spent_dispatches(self) -> None:
         """Delete the dispatches whose agents were all evicted, so that nothing restarts them.
@@ -345,8 +428,8 @@ class Patrol:
         """
         if not self._spent or self._unsettled():
             return
-        spent, self._spent = self._spent - {agent.dispatch for agent in self.tracker.room().agents}, set()
-        for dispatch in spent:
+        spent, self._spent = self._spent - {agent.dispatch for agent in self._agents()}, set()
+        for dispatch in sorted(spent):
             try:
                 await self._api.delete_dispatch(dispatch)
             except ApiError:
@@ -354,19 +437,24 @@ class Patrol:
 
     def _unsettled(self) -> list[Participant]:
         """The agents of whom it isn't known whether they are a job of some dispatch: it may not be listed yet."""
-        return [a for a in self.tracker.room().agents if not a.dispatch and a.sid not in self._settled]
+        return [a for a in self._agents() if not a.dispatch and a.sid not in self._settled]
+
+    def _agents(self) -> list[Participant]:
+        """All other agents that are here, also those that are still JOINING: deleting a dispatch ends these too."""
+        return [p for p in self.tracker.room().participants if p.is_agent]
 
     async def _keep_listing(self) -> None:
         """List the participants when it is time to, for ever."""
         while not self._closed:
             self._list_wanted.clear()
-            config, wait = self._in_force(), self._list_at - self._loop.time()
+            config, wait = self._watching(), self._list_at - self._loop.time()
             if config is None or wait > 0:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(wait if config else None):
                         await self._list_wanted.wait()
                 continue
-            self._list_at = self._loop.time() + config.reconcile * (0.9 + 0.2 * self._jitter())
+            every = min(config.reconcile, STANDBY_LIST) if self._rank else config.reconcile
+            self._list_at = self._loop.time() + every * (0.9 + 0.2 * self._jitter())
             try:
                 if not await self._look():
                     self._list_at = self._look_after

@@ -18,6 +18,9 @@ UNLISTED_FOR = 6.0
 JOB_IDENTITY = "agent-AJ_"
 """How the identity of a job's participant begins, unless its worker gives it another."""
 
+GUARDING_ATTRIBUTE = "bouncer.guarding"
+"""Set by a bouncer while it guards the room: from when it is connected until it hands the room over."""
+
 ACTIVE_STATES = frozenset({"thinking", "speaking"})
 """The values of `lk.agent.state` in which an agent is at work, however long that takes."""
 
@@ -111,6 +114,11 @@ class Participant:
         return not self.dispatch and self.identity.startswith(JOB_IDENTITY)
 
     @property
+    def guarding(self) -> bool:
+        """Whether it is a bouncer that is here and says that it guards the room."""
+        return self.role is Role.BOUNCER and self.active and self.attributes.get(GUARDING_ATTRIBUTE, "") != ""
+
+    @property
     def age(self) -> tuple[int, str]:
         """Sorts the oldest first; the server's own milliseconds, then the sid, so that all bouncers agree."""
         return (self.joined_ms, self.sid)
@@ -147,6 +155,13 @@ class Room:
     def avatars(self) -> tuple[Participant, ...]:
         """The avatars, also orphaned ones, oldest first; `on_behalf_of` says to whom each belongs."""
         return tuple(p for p in self.participants if p.on_behalf_of)
+
+    @property
+    def seniors(self) -> tuple[Participant, ...]:
+        """The other bouncers that guard the room and have been here longer than we. With one we stand by."""
+        mine = next((p.age for p in self.participants if p.identity == self.me), None)
+        others = (p for p in self.participants if p.guarding and p.identity != self.me)
+        return tuple(p for p in others if mine is None or p.age < mine)
 
     @property
     def opened_at(self) -> Instant:

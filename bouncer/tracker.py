@@ -33,8 +33,9 @@ AGENT_NAME_ATTRIBUTES = ("lk.agent_name", "lk.agent.name")
 STATE_ATTRIBUTE = "lk.agent.state"
 ON_BEHALF_OF_ATTRIBUTE = "lk.publish_on_behalf"
 
-LISTS_UNTIL_GONE = 2
-"""One list may drop somebody for a moment in a cluster (livekit/livekit #4316); two in a row do not."""
+MISSING_FOR = 0.9
+"""Seconds between two lists in a row that lack somebody, for them to be gone: one may drop somebody for a moment in a
+cluster (livekit/livekit #4316), and so may the next if it is asked for at once."""
 MAX_DEPARTED = 1024
 """How many of those who left are remembered, in case they are back with the same sid after a reconnect."""
 
@@ -65,8 +66,8 @@ class _Member:
     reacted_at: Instant = 0.0
     """When it last reacted; what is heard is told late, and dated back."""
     chatting_since: Instant | None = None
-    missing: int = 0
-    """How many lists in a row lacked it."""
+    missing_since: Instant | None = None
+    """When the first of the last lists in a row was asked for that lacked it."""
     left_at: Instant | None = None
     principal_left_at: Instant | None = None
 
@@ -138,6 +139,11 @@ class Tracker:
     def has(self, sid: str) -> bool:
         """Whether this participant is in the room, as far as we know."""
         return sid in self._members
+
+    @property
+    def unsure(self) -> frozenset[str]:
+        """The sids that the last list lacked, and of which nothing else says that they are gone."""
+        return frozenset(sid for sid, member in self._members.items() if member.missing_since is not None)
 
     def room(self) -> Room:
         """The room as it is known now; equal facts give equal rooms."""
@@ -242,11 +248,11 @@ class Tracker:
             self._see(info, at, as_of=asked_at)
         for sid, member in list(self._members.items()):
             if sid in listed or member.seen_at > asked_at:
-                member.missing = 0
-            else:
-                member.missing += 1
-                if member.missing >= LISTS_UNTIL_GONE:
-                    self._leave(sid, at)
+                member.missing_since = None
+            elif member.missing_since is None:
+                member.missing_since = asked_at
+            elif asked_at - member.missing_since >= MISSING_FOR:
+                self._leave(sid, at)
         self._settle(at)
 
     def _see(self, info: Info, at: Instant, *, as_of: Instant) -> None:
@@ -259,7 +265,8 @@ class Tracker:
             if known:
                 self._leave(known.info.sid, at)
             member = self._departed.pop(info.sid, None) or _new_member(info, at)
-            member.left_at, member.missing, member.seen_at, member.principal_left_at = None, 0, at, None
+            member.left_at = member.missing_since = member.principal_left_at = None
+            member.seen_at = at
             self._members[info.sid] = member
             self._by_identity[info.identity] = info.sid
             self._note_speech(member, at)
@@ -360,7 +367,9 @@ class Tracker:
 
     def _agent_spoke(self, agent: _Member, at: Instant) -> None:
         """An agent began or ended speaking."""
-        self._alive(agent, at, active=True)
+        if agent.seen_at < at:
+            # Found speaking by what it says of itself, it may have died meanwhile.
+            self._alive(agent, at, active=True)
         self._react(agent, at)
         if agent.speaking_since is not None and agent.chatting_since is None and not self._a_human_speaks():
             agent.chatting_since = at

@@ -54,12 +54,15 @@ class FakeRoom:
 
     def __post_init__(self) -> None:
         self.loop = asyncio.get_running_loop()
-        self.here: dict[str, Info] = {ME.identity: replace(ME, joined_at=self.loop.time())}
+        now = self.loop.time()
+        self.here: dict[str, Info] = {ME.identity: replace(ME, joined_at=now, joined_ms=round(now * 1000))}
         self.jobs: tuple[Job, ...] = ()
         self.calls: Counter[str] = Counter()
         self.removed: list[tuple[float, str]] = []
         self.hanging: set[str] = set()
         self.sent: list[dict[str, Any]] = []
+        self.dispatched = 0
+        self.resigned: bool = False
         self.recorder = Recorder()
         self.patrol = Patrol(
             tracker=Tracker(), api=self, registry=BUILTIN, observers=(self.recorder,), jitter=lambda: 0.5
@@ -181,6 +184,24 @@ class FakeRoom:
                 self.loop.call_later(0.1, self.leave, job.identity)
         self.jobs = tuple(job for job in self.jobs if job.dispatch != dispatch)
         return known
+
+    async def say_guarding(self, *, guarding: bool) -> None:
+        """Set our own attribute."""
+        await self._call("say_guarding")
+        self.here[ME.identity] = replace(
+            self.here[ME.identity], attributes={"bouncer.guarding": "true"} if guarding else {}
+        )
+
+    async def dispatch_successor(self) -> str:
+        """Take note of the dispatch; the test decides who comes."""
+        await self._call("dispatch_successor")
+        self.dispatched += 1
+        return f"AD_successor_{self.dispatched}"
+
+    async def resign(self) -> None:
+        """Take note of it."""
+        await self._call("resign")
+        self.resigned = True
 
     async def send_data(self, payload: bytes) -> None:
         """Take a message to the room."""

@@ -11,6 +11,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -33,7 +34,7 @@ from bouncer.events import (
     Transcribed,
 )
 from bouncer.patrol import Patrol
-from bouncer.room import Instant, Kind
+from bouncer.room import GUARDING_ATTRIBUTE, Instant, Kind
 from bouncer.settings import Settings
 
 logger = logging.getLogger("bouncer")
@@ -41,14 +42,14 @@ logger = logging.getLogger("bouncer")
 T = TypeVar("T")
 
 TOPIC = "bouncer"
-GUARDING = "bouncer.guarding"
-"""The attribute by which a bouncer says that it guards the room."""
 FULL_LOAD = 0.7
 """The load from which on the server gives a worker no more jobs (its own constant)."""
 CALL_WITHIN = 3.0
 """Seconds for one call to the server API; on loopback it takes 0.5 to 5 ms. The client's own limit is 300 s."""
 CONNECT_WITHIN = 30.0
 """Seconds for connecting to the room. One that hangs is listed ACTIVE all the same, so it must not go on unnoticed."""
+SAY_AGAIN = 1.0
+"""Seconds after which we say again that we guard the room, if that could not be said."""
 MAX_READERS = 32
 """Text streams read at the same time in one room; of further ones only the opening counts."""
 TEXT_TOPICS = ("lk.transcription", "lk.chat")
@@ -74,7 +75,50 @@ _LISTED_KINDS: Mapping[int, Kind] = {
 """The numbers of CONNECTOR and BRIDGE differ between the two APIs. An unknown kind counts as STANDARD: a person."""
 
 
-def agent_server(settings: Settings) -> AgentServer:
+class Drain:
+    """The end of this worker, as its rooms learn of it; each runs in a thread of its own."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._begun = False
+        self._waiting: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
+
+    def begin(self) -> None:
+        """Tell them."""
+        with self._lock:
+            self._begun = True
+            for loop, event in self._waiting:
+                with suppress(RuntimeError):  # its room has ended in this moment
+                    loop.call_soon_threadsafe(event.set)
+
+    async def begun(self) -> None:
+        """Wait until it begins."""
+        waiting = asyncio.get_running_loop(), asyncio.Event()
+        with self._lock:
+            if self._begun:
+                return
+            self._waiting.add(waiting)
+        try:
+            await waiting[1].wait()
+        finally:
+            with self._lock:
+                self._waiting.discard(waiting)
+
+
+class BouncerServer(AgentServer):
+    """A worker that tells its rooms when it is being drained."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.draining_rooms = Drain()
+
+    async def drain(self, *args: Any, **options: Any) -> None:
+        """Take no more rooms, have those that are here handed over, and wait for them to end."""
+        self.draining_rooms.begin()
+        await super().drain(*args, **options)
+
+
+def agent_server(settings: Settings) -> BouncerServer:
     """A worker that joins hidden, and takes rooms by how many it guards rather than by the machine's CPU."""
     # A bouncer has no use for the framework's speech models, and they take 220 MB for 20 rooms.
     os.environ.setdefault("LIVEKIT_AGENTS_PRELOAD_LOCAL_INFERENCE", "0")
@@ -88,7 +132,7 @@ def agent_server(settings: Settings) -> AgentServer:
         return FULL_LOAD * len(server.active_jobs) / settings.max_rooms
 
     port: dict[str, Any] = {} if settings.port is None else {"port": settings.port}
-    server = AgentServer(
+    server = BouncerServer(
         job_executor_type=JobExecutorType.THREAD,
         # The worker itself never declines: what it declined would stay unguarded for ever. The server looks at the
         # load, and gives a full worker nothing.
@@ -123,9 +167,10 @@ class CallBudget:
 class LiveKitRoom:
     """One room on LiveKit: connects a patrol to its events, and is the patrol's `RoomApi`."""
 
-    def __init__(self, ctx: JobContext, budget: CallBudget) -> None:
+    def __init__(self, ctx: JobContext, budget: CallBudget, drain: Drain) -> None:
         """Make it for a job, from within the job's entrypoint."""
         self._ctx = ctx
+        self._drain = drain
         self._room = ctx.room
         self._name = ctx.job.room.name
         self._budget = budget
@@ -142,6 +187,8 @@ class LiveKitRoom:
         """What to add to the server's seconds to get an Instant."""
         self._readers: set[asyncio.Task[None]] = set()
         self._tasks: list[asyncio.Task[None]] = []
+        self._guards = True
+        self._unsaid = asyncio.Event()
 
     async def guard(self, patrol: Patrol, *background: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Connect, and have the patrol guard the room until the job ends. Returns once it does.
@@ -153,7 +200,12 @@ class LiveKitRoom:
             await self._ctx.connect(auto_subscribe=AutoSubscribe.SUBSCRIBE_NONE)
         self._connected(patrol)
         patrol.configure(self._room.metadata or "")
-        self._tasks = [self._loop.create_task(run()) for run in (patrol.run, *background)]
+
+        async def hand_over() -> None:
+            await self._drain.begun()
+            await patrol.hand_over()
+
+        self._tasks = [self._loop.create_task(run()) for run in (patrol.run, self._announce, hand_over, *background)]
 
         async def close() -> None:
             patrol.close()
@@ -162,8 +214,18 @@ class LiveKitRoom:
             await asyncio.gather(*self._tasks, *self._readers, return_exceptions=True)
 
         self._ctx.add_shutdown_callback(close)
-        await self._room.local_participant.set_attributes({GUARDING: "true"})
         logger.info("guarding", extra={"lk.pii.room_name": self._name})
+
+    async def _announce(self) -> None:
+        """Say that we guard the room, each time that we are connected: a full reconnect forgets what we said."""
+        while True:
+            await self._unsaid.wait()
+            self._unsaid.clear()
+            try:
+                await self.say_guarding(guarding=self._guards)
+            except ApiError:
+                await asyncio.sleep(SAY_AGAIN)
+                self._unsaid.set()
 
     def _connected(self, patrol: Patrol) -> None:
         """Start watching, for the first time or anew.
@@ -179,6 +241,7 @@ class LiveKitRoom:
             self._server_epoch = now - _joined_ms(me) / 1000
         others = tuple(self._info(p) for p in self._room.remote_participants.values())
         patrol.tell(Connected(now, self._info(me), others))
+        self._unsaid.set()
 
     def _listen(self, patrol: Patrol) -> None:
         """Turn the room's events into ours. Handlers only tell the patrol, which only sets a flag."""
@@ -321,6 +384,30 @@ class LiveKitRoom:
             room=self._name, data=payload, kind=models.DataPacket.Kind.RELIABLE, topic=TOPIC, nonce=os.urandom(16)
         )
         await self._call(lambda: self._api.room.send_data(request))
+
+    async def say_guarding(self, *, guarding: bool) -> None:
+        """Say by our own attribute whether we guard the room, so that a younger bouncer stands by or doesn't."""
+        self._guards = guarding
+        try:
+            async with asyncio.timeout(CALL_WITHIN):
+                await self._room.local_participant.set_attributes({GUARDING_ATTRIBUTE: "true" if guarding else ""})
+        except Exception as error:  # noqa: BLE001 - as for any call, whatever the SDK makes of a dead line
+            raise ApiError(Trouble.UNAVAILABLE, f"{type(error).__name__}: {error}") from None
+
+    async def dispatch_successor(self) -> str:
+        """Dispatch another bouncer to the room, as we were dispatched; the id of its dispatch."""
+        job = self._ctx.job
+        request = api.CreateAgentDispatchRequest(agent_name=job.agent_name, room=self._name, metadata=job.metadata)
+        dispatch = await self._call(lambda: self._api.agent_dispatch.create_dispatch(request))
+        if dispatch is None:
+            raise ApiError(Trouble.UNAVAILABLE, "the server does not know the room")
+        return dispatch.id
+
+    async def resign(self) -> None:
+        """End our own job, and let nothing restart it."""
+        with suppress(ApiError):
+            await self.delete_dispatch(self._ctx.job.dispatch_id)
+        self._ctx.shutdown("another bouncer guards the room")
 
     async def _call(self, call: Callable[[], Awaitable[T]], *, urgent: bool = True) -> T | None:
         """Make an API call; None if the server says «not found».

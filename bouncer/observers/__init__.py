@@ -6,7 +6,7 @@ from typing import Protocol
 from bouncer.config import Config, ConfigError
 from bouncer.decide import Decision, Fault, Finding, Hold
 from bouncer.eviction import Outcome
-from bouncer.room import Instant, Room
+from bouncer.room import Instant, Participant, Room
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,23 @@ class Troubled:
     error: Exception
 
 
-News = Configured | Refused | Decided | Noticed | Reported | HeldBack | Evicted | Faulted | Troubled
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """Other bouncers guard the room too: with one that is older we stand by, with two we are not needed."""
+
+    seniors: tuple[Participant, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOver:
+    """The worker is about to end; the bouncer of this identity has taken the room over."""
+
+    successor: str
+
+
+News = (
+    Configured | Refused | Decided | Noticed | Reported | HeldBack | Evicted | Faulted | Troubled | Ranked | HandedOver
+)
 
 
 class Observer(Protocol):

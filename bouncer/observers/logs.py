@@ -12,9 +12,11 @@ from bouncer.observers import (
     Decided,
     Evicted,
     Faulted,
+    HandedOver,
     HeldBack,
     News,
     Noticed,
+    Ranked,
     Refused,
     Reported,
     Troubled,
@@ -66,8 +68,19 @@ class Logs:
                 self._log(level, event, **about(finding), outcome=str(outcome), took=round(took, 3))
             case Faulted(fault):
                 self._log(logging.ERROR, "policy fault", policy=fault.rule.id, error=fault.error)
+            case Ranked(seniors):
+                self._ranked([senior.identity for senior in seniors])
+            case HandedOver(successor):
+                self._log(logging.INFO, "handed over", **{"lk.pii.participant_identity": successor})
             case Troubled(doing, error):
                 self._log(logging.ERROR, "trouble", doing=doing, error=f"{type(error).__name__}: {error}")
+
+    def _ranked(self, seniors: list[str]) -> None:
+        """Log which part we have among several bouncers."""
+        part = ("acting: no older bouncer guards the room", "standing by", "not needed: leaving soon")[
+            min(len(seniors), 2)
+        ]
+        self._log(logging.INFO, part, bouncers=seniors)
 
     def _configured(self, config: Config) -> None:
         """Log what is in force: all of it at first, then what has changed. The end of a refusal is a change too."""

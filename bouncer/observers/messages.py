@@ -8,7 +8,7 @@ from typing import Any
 from bouncer.api import ApiError, RoomApi
 from bouncer.decide import Finding
 from bouncer.eviction import Outcome
-from bouncer.observers import Configured, Evicted, HeldBack, News, Noticed, Refused, Reported
+from bouncer.observers import Configured, Evicted, HeldBack, News, Noticed, Ranked, Refused, Reported
 
 logger = logging.getLogger("bouncer")
 
@@ -35,6 +35,7 @@ class RoomMessages:
         self._api = api
         self._announce = True
         self._mode = ""
+        self._stands_by = False
         self._waiting: asyncio.Queue[dict[str, Any]] = asyncio.Queue(MAX_WAITING)
 
     def notify(self, news: News) -> None:
@@ -42,6 +43,8 @@ class RoomMessages:
         match news:
             case Configured(config):
                 self._announce, self._mode = config.announce, config.mode
+            case Ranked(seniors):
+                self._stands_by = bool(seniors)
             case Refused(error, kept):
                 shown = [{"path": _clip(p.path), "message": _clip(p.message)} for p in error.problems[:MAX_PROBLEMS]]
                 self._send("config_error", errors=shown, total=len(error.problems), kept=kept is not None)
@@ -68,7 +71,7 @@ class RoomMessages:
                 logger.exception("message not sent", extra={"event": message["event"]})
 
     def _send(self, event: str, **facts: Any) -> None:
-        if self._announce and not self._waiting.full():
+        if self._announce and not self._stands_by and not self._waiting.full():
             self._waiting.put_nowait({"event": event, "mode": self._mode, **facts})
 
 

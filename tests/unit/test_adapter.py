@@ -18,7 +18,7 @@ from livekit.agents.utils import http_context
 from livekit.protocol import agent, models
 
 from bouncer import Kind
-from bouncer.adapter import CALL_WITHIN, CallBudget, LiveKitRoom
+from bouncer.adapter import CALL_WITHIN, CallBudget, Drain, LiveKitRoom
 from bouncer.api import ApiError, RoomApi, Trouble
 from bouncer.events import Info, Job
 
@@ -81,7 +81,7 @@ async def far(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Far]:
 def livekit_room(budget: int = 1000) -> LiveKitRoom:
     """The room `call`, before it is connected."""
     ctx = SimpleNamespace(room=None, job=SimpleNamespace(room=SimpleNamespace(name="call")))
-    return LiveKitRoom(cast("JobContext", ctx), CallBudget(budget))
+    return LiveKitRoom(cast("JobContext", ctx), CallBudget(budget), Drain())
 
 
 class TestErrors:

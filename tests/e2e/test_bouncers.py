@@ -1,0 +1,198 @@
+"""Several bouncers in one room, of real workers, one of which is killed, or drained."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from livekit import api
+
+from demo.server import Server, Worker, worker
+from tests.e2e.conftest import AGENT
+from tests.e2e.world import World
+
+GRACE_0 = {"bouncer": {"policies": {"duplicates": {"grace": 0}}}}
+
+
+class Company:
+    """Workers that all serve one agent name, each as full as it may be with one room."""
+
+    def __init__(self, server: Server, lobby: World, folder: Path, stack: AsyncExitStack) -> None:
+        self.name = f"bouncer-{lobby.room}"
+        self.workers: list[Worker] = []
+        self._server, self._lobby, self._folder, self._stack = server, lobby, folder, stack
+
+    async def hire(self) -> Worker:
+        """Start one more worker."""
+        environment = {"BOUNCER_AGENT_NAME": self.name, "BOUNCER_MAX_ROOMS": "1"}
+        log_file = self._folder / f"worker{len(self.workers)}.log"
+        running = await self._stack.enter_async_context(worker(AGENT, self._server, env=environment, log_file=log_file))
+        self.workers.append(running)
+        return running
+
+    async def dispatch(self) -> None:
+        """Ask for one more bouncer, and wait until it says that it guards the room."""
+        before = await self.guarding()
+        request = api.CreateAgentDispatchRequest(agent_name=self.name, room=self._lobby.room)
+        await self._lobby.api.agent_dispatch.create_dispatch(request)
+
+        async def joined() -> bool:
+            return len(await self.guarding()) > len(before)
+
+        await self._lobby.until(joined, "one more bouncer guards the room", within=30)
+
+    async def guarding(self) -> set[str]:
+        """The identities of those who say that they guard the room."""
+        return {i for i, info in (await self._lobby.listed()).items() if info.attributes.get("bouncer.guarding")}
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def company(server: Server, lobby: World, tmp_path: Path) -> AsyncIterator[Company]:
+    """Workers of this test's own."""
+    async with AsyncExitStack() as stack:
+        yield Company(server, lobby, tmp_path, stack)
+        await lobby.close()
+
+
+async def full(running: Worker) -> None:
+    """Wait until the server has been told that a worker has its one room: it tells so every 2.5 s."""
+    await asyncio.sleep(4)
+    assert running.returncode is None
+
+
+def evictions(running: Worker) -> list[str]:
+    """Whom this worker has evicted."""
+    return [line["lk.pii.participant_identity"] for line in running.log if line["message"] == "evicted"]
+
+
+async def dispatches(world: World, agent_name: str) -> int:
+    """How many dispatches of this name the room has: one for each bouncer, and none is left behind."""
+    return [found.agent_name for found in await world.api.agent_dispatch.list_dispatch(world.room)].count(agent_name)
+
+
+async def test_the_oldest_acts_and_when_it_is_killed_the_next_takes_over(
+    company: Company, lobby: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A killed participant is listed for 20 to 23 s; as long, and a few seconds more, the room is unguarded."""
+    first = await company.hire()
+    await lobby.open(GRACE_0, agent_name=company.name)
+    await full(first)
+    second = await company.hire()
+    await company.dispatch()
+    await lobby.agent("A")
+    await lobby.gone(await lobby.agent("B"))
+    await first.line(lambda line: line["message"] == "evicted")
+    await second.line(lambda line: line["message"] == "standing by")
+    assert evictions(second) == []
+
+    first.kill()
+    killed_at = time.monotonic()
+    await lobby.gone(await lobby.agent("C"), within=90)
+
+    unguarded = time.monotonic() - killed_at
+    with capsys.disabled():
+        print(f"\nunguarded after SIGKILL, with another bouncer standing by: {unguarded:.1f} s")
+    await second.line(lambda line: line["message"] == "evicted")
+    assert evictions(second) == ["C"]
+    assert [m["identity"] for m in lobby.messages if m["event"] == "evicted"] == ["B", "C"]
+
+
+async def test_a_drained_worker_hands_its_room_over(
+    company: Company, lobby: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A rolling deploy: the new worker is there, the old one gets SIGTERM. At no moment is the room unguarded."""
+    old = await company.hire()
+    await lobby.open(GRACE_0, agent_name=company.name)
+    assert lobby.bouncer
+    await lobby.agent("A")
+    new = await company.hire()
+
+    old.terminate()
+    longest = 0.0
+    for i in range(60):
+        began = time.monotonic()
+        await lobby.gone(await lobby.agent(f"duplicate {i}"), within=30)
+        longest = max(longest, time.monotonic() - began)
+        if old.returncode is not None:
+            break
+
+    assert await old.exited() == 0
+    with capsys.disabled():
+        print(f"\nwhile a room is handed over, the longest that a duplicate stayed: {longest:.2f} s")
+    (successor,) = await company.guarding()
+    assert successor != lobby.bouncer.identity
+    await lobby.gone(await lobby.agent("Z"))
+    await new.line(lambda line: line.get("lk.pii.participant_identity") == "Z" and line["message"] == "evicted")
+    assert await dispatches(lobby, company.name) == 1
+
+
+async def test_a_room_is_handed_over_when_there_is_somebody_to_take_it(company: Company, lobby: World) -> None:
+    """The only worker is drained: it guards the room until another one has come."""
+    old = await company.hire()
+    await lobby.open(GRACE_0, agent_name=company.name)
+    await lobby.agent("A")
+    old.terminate()
+    await old.line(lambda line: line["message"] == "draining worker")
+    await asyncio.sleep(5)
+    await lobby.gone(await lobby.agent("B"))
+    await old.line(lambda line: line.get("lk.pii.participant_identity") == "B" and line["message"] == "evicted")
+
+    new = await company.hire()
+
+    assert await old.exited(within=100) == 0
+    await lobby.gone(await lobby.agent("C"))
+    await new.line(lambda line: line.get("lk.pii.participant_identity") == "C" and line["message"] == "evicted")
+
+
+async def test_a_standby_is_replaced_too(company: Company, lobby: World) -> None:
+    """Who has asked for two bouncers has two after a deploy."""
+    first = await company.hire()
+    await lobby.open(GRACE_0, agent_name=company.name)
+    await full(first)
+    second = await company.hire()
+    await company.dispatch()
+    before = await company.guarding()
+    await full(second)
+    await company.hire()
+
+    second.terminate()
+
+    assert await second.exited(within=60) == 0
+    after = await company.guarding()
+    assert len(after) == 2
+    assert len(before & after) == 1
+
+
+async def test_further_bouncers_leave(world: World) -> None:
+    """Four are dispatched: two stay, the oldest and the next."""
+    await world.open(GRACE_0)
+    assert world.bouncer
+    request = api.CreateAgentDispatchRequest(agent_name="bouncer", room=world.room)
+    for _ in range(3):
+        await world.api.agent_dispatch.create_dispatch(request)
+
+    async def count(expected: int) -> bool:
+        return len([i for i in (await world.listed()).values() if i.attributes.get("bouncer.guarding")]) == expected
+
+    await world.until(lambda: count(4), "four bouncers are there", within=30)
+    await world.until(lambda: count(2), "two of them are left", within=90)
+
+    assert world.bouncer.identity in await world.present()
+    assert await dispatches(world, "bouncer") == 2
+    await world.agent("A")
+    await world.gone(await world.agent("B"))
+
+
+async def test_a_forged_bouncer_neither_silences_nor_hides(world: World) -> None:
+    """It was there first, is hidden, has our name and a job's identity, and says that it guards the room."""
+    await world.create({"bouncer": {"policies": {"deny_list": {"agent_names": ["bouncer"]}}}})
+    forged = await world.agent("agent-AJ_forged", name="bouncer", hidden=True, attributes={"bouncer.guarding": "true"})
+    request = api.CreateAgentDispatchRequest(agent_name="bouncer", room=world.room)
+    await world.api.agent_dispatch.create_dispatch(request)
+
+    await world.gone(forged, within=40)
+
+    await world.message(event="evicted", identity="agent-AJ_forged", policy="deny_list")

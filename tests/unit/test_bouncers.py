@@ -1,0 +1,324 @@
+"""Bouncers among themselves: the oldest acts, the next stands by, further ones leave; and handing a room over."""
+
+import asyncio
+from typing import Any
+
+from bouncer.api import Trouble
+from bouncer.events import Info, Job
+from bouncer.observers import HandedOver, Ranked
+from bouncer.observers.messages import RoomMessages
+from bouncer.patrol import SURPLUS_FOR
+from bouncer.room import GUARDING_ATTRIBUTE, Kind, Participant, Role, Room
+from tests.fake import ME, FakeRoom
+from tests.virtual import virtual
+
+STRICT = {
+    "bouncer": {"policies": {"duplicates": {"grace": 1, "notice": 1}, "max_lifetime": {"limit": 3, "action": "report"}}}
+}
+
+
+def comes(
+    room: FakeRoom,
+    identity: str,
+    *,
+    before_us: bool = True,
+    guarding: bool = True,
+    dispatched: bool = True,
+    dispatch: str = "",
+    **facts: Any,
+) -> Info:
+    """Another agent with our name joins, unannounced as hidden ones do, and with all that makes it a bouncer."""
+    now = room.loop.time()
+    joined = room.here[ME.identity].joined_at - 10 if before_us else now + 0.001
+    attributes = {"lk.agent_name": "bouncer"} | ({GUARDING_ATTRIBUTE: "true"} if guarding else {})
+    info = Info(
+        sid=f"PA_{identity}",
+        identity=identity,
+        **({"kind": Kind.AGENT, "hidden": True, "agent_grant": True} | facts),
+        joined_at=joined,
+        joined_ms=round(joined * 1000),
+        attributes=attributes,
+    )
+    room.here[identity] = info
+    if dispatched:
+        job = Job(dispatch=dispatch or f"AD_{identity}", job=identity, agent_name="bouncer", identity=identity)
+        room.jobs = (*room.jobs, job)
+    return info
+
+
+async def two_of_a_kind(room: FakeRoom) -> None:
+    """A human and two agents with one name: the second is one too many."""
+    room.join("ana")
+    room.join("A", "assistant")
+    await asyncio.sleep(1)
+    room.join("B", "assistant")
+
+
+@virtual
+async def test_an_older_bouncer_acts_and_we_stand_by() -> None:
+    """Nobody is evicted twice, told of twice, reported twice."""
+    async with FakeRoom(STRICT) as room:
+        comes(room, "agent-AJ_elder")
+        await two_of_a_kind(room)
+
+        await asyncio.sleep(60)
+
+        assert room.removed == []
+        assert [type(news) for news in room.recorder.news[1:]] == [Ranked]
+        assert room.recorder.evaluations == 0
+
+
+@virtual
+async def test_standing_by_costs_a_list_every_five_seconds() -> None:
+    """However much happens in the room."""
+    async with FakeRoom(STRICT) as room:
+        comes(room, "agent-AJ_elder")
+        await asyncio.sleep(10)
+        room.calls.clear()
+        for i in range(100):
+            room.join(f"human {i}")
+            await asyncio.sleep(1)
+
+        assert set(room.calls) == {"list_participants"}
+        assert 18 <= room.calls["list_participants"] <= 23
+
+
+@virtual
+async def test_we_take_over_when_it_is_gone() -> None:
+    """Its leaving is announced to nobody; two lists say so."""
+    async with FakeRoom(STRICT) as room:
+        comes(room, "agent-AJ_elder")
+        await two_of_a_kind(room)
+        await asyncio.sleep(20)
+        gone_at = room.now
+        del room.here["agent-AJ_elder"]
+
+        await asyncio.sleep(10)
+
+        ((at, who),) = room.removed
+        assert who == "B"
+        assert at - gone_at < 7.5
+
+
+@virtual
+async def test_no_eviction_is_carried_on_with_once_an_older_bouncer_is_seen() -> None:
+    """It may have been missing from a list, or have said late that it guards the room."""
+    async with FakeRoom(STRICT) as room:
+        comes(room, "agent-AJ_elder", guarding=False)
+        await asyncio.sleep(1)
+        list_participants = room.list_participants
+
+        async def list_and_guard(*, urgent: bool = False) -> tuple[Info, ...]:
+            if urgent:
+                comes(room, "agent-AJ_elder")
+            return await list_participants(urgent=urgent)
+
+        room.list_participants = list_and_guard  # type: ignore[method-assign]
+        await two_of_a_kind(room)
+        await asyncio.sleep(30)
+
+        assert room.removed == []
+
+
+@virtual
+async def test_nothing_is_decided_before_the_server_was_asked_who_is_there() -> None:
+    """A bouncer that guards the room is hidden; only the list shows it. Reports need no list, but would be doubled."""
+    metadata = {"bouncer": {"policies": {"max_lifetime": {"limit": 1, "action": "report"}}}}
+    async with FakeRoom(metadata, trouble=Trouble.UNAVAILABLE) as room:
+        room.join("A", "assistant")
+        await asyncio.sleep(10)
+        assert room.recorder.evaluations == 0
+
+        room.trouble = None
+        await asyncio.sleep(30)
+
+        assert room.recorder.evaluations > 0
+
+
+@virtual
+async def test_who_is_not_obeyed() -> None:
+    """Who came later, doesn't say that it guards, is no bouncer by its dispatch, can be seen, or is not ACTIVE."""
+    strangers: list[dict[str, Any]] = [
+        {"before_us": False},
+        {"guarding": False},
+        {"dispatched": False},
+        {"hidden": False},
+        {"active": False},
+    ]
+    for facts in strangers:
+        async with FakeRoom(STRICT) as room:
+            comes(room, "agent-AJ_other", **facts)
+            await two_of_a_kind(room)
+
+            await asyncio.sleep(10)
+
+            assert "B" in [who for _, who in room.removed], facts
+
+
+@virtual
+async def test_a_forged_bouncer_hides_from_nothing() -> None:
+    """It has our name and is hidden, says that it guards, and looks like a job; but nobody dispatched it."""
+    async with FakeRoom({"bouncer": {"policies": {"deny_list": {"agent_names": ["bouncer"]}}}}) as room:
+        comes(room, "agent-AJ_elder")
+        comes(room, "agent-AJ_forged", before_us=False, dispatched=False)
+        await asyncio.sleep(20)
+        del room.here["agent-AJ_elder"]
+
+        await asyncio.sleep(20)
+
+        assert [who for _, who in room.removed] == ["agent-AJ_forged"]
+
+
+@virtual
+async def test_a_third_bouncer_leaves() -> None:
+    """But not before it is sure that the two are more than what is still listed of two that were killed."""
+    async with FakeRoom(STRICT) as room:
+        comes(room, "agent-AJ_1")
+        comes(room, "agent-AJ_2")
+
+        await asyncio.sleep(SURPLUS_FOR - 2)
+        assert not room.resigned
+
+        await asyncio.sleep(4)
+        assert room.resigned
+        room.calls.clear()
+        await asyncio.sleep(60)
+        assert not room.calls
+
+
+@virtual
+async def test_a_third_bouncer_becomes_the_second() -> None:
+    """One of the two went in time."""
+    async with FakeRoom(STRICT) as room:
+        comes(room, "agent-AJ_1")
+        comes(room, "agent-AJ_2")
+        await asyncio.sleep(SURPLUS_FOR - 10)
+        del room.here["agent-AJ_1"]
+
+        await asyncio.sleep(60)
+
+        assert not room.resigned
+        assert [len(news.seniors) for news in room.recorder.news if isinstance(news, Ranked)] == [2, 1]
+
+
+def test_of_any_number_of_bouncers_exactly_one_has_no_senior() -> None:
+    """By the server's milliseconds, then by sid; all come to the same result."""
+    bouncers = tuple(
+        Participant(
+            sid=f"PA_{i}",
+            identity=f"B{i}",
+            role=Role.BOUNCER,
+            joined_ms=i // 2,
+            attributes={GUARDING_ATTRIBUTE: "true"},
+        )
+        for i in range(5)
+    )
+
+    assert [len(Room(me=me.identity, participants=bouncers).seniors) for me in bouncers] == [0, 1, 2, 3, 4]
+
+
+@virtual
+async def test_handing_over() -> None:
+    """We say that we don't guard any longer, and do so until the successor says that it does."""
+    async with FakeRoom(STRICT) as room:
+        await room.say_guarding(guarding=True)
+        handing_over = asyncio.create_task(room.patrol.hand_over())
+        await asyncio.sleep(3)
+        assert room.here[ME.identity].attributes == {}
+        assert room.dispatched == 1
+        await two_of_a_kind(room)
+        await asyncio.sleep(3)
+        assert [who for _, who in room.removed] == ["B"]
+
+        comes(room, "agent-AJ_next", before_us=False, guarding=False, dispatch="AD_successor_1")
+        await asyncio.sleep(5)
+        assert not room.resigned
+
+        comes(room, "agent-AJ_next", before_us=False, dispatch="AD_successor_1")
+        await handing_over
+
+        assert room.resigned
+        assert room.recorder.news[-1] == HandedOver("agent-AJ_next")
+
+
+@virtual
+async def test_only_the_dispatched_successor_relieves_us() -> None:
+    """Not one that is there anyway, nor a forged one."""
+    async with FakeRoom(STRICT) as room:
+        comes(room, "agent-AJ_second", before_us=False)
+        comes(room, "agent-AJ_forged", before_us=False, dispatched=False)
+        handing_over = asyncio.create_task(room.patrol.hand_over())
+        await asyncio.sleep(15)
+
+        assert not handing_over.done()
+        handing_over.cancel()
+
+
+@virtual
+async def test_a_dispatch_that_brings_nobody_is_made_anew() -> None:
+    """A server gives a dispatch to nobody if no worker is free at that moment."""
+    async with FakeRoom(STRICT) as room:
+        handing_over = asyncio.create_task(room.patrol.hand_over())
+        await asyncio.sleep(200)
+        assert 4 <= room.dispatched <= 8
+        assert room.calls["delete_dispatch"] == room.dispatched - 1
+
+        comes(room, "agent-AJ_next", before_us=False, dispatch=f"AD_successor_{room.dispatched}")
+        await asyncio.sleep(100)
+
+        handing_over.cancel()
+        assert not room.resigned or handing_over.done()
+
+
+@virtual
+async def test_handing_over_gets_over_trouble() -> None:
+    """Whatever the API answers, we guard the room and go on trying."""
+    async with FakeRoom(STRICT) as room:
+        await asyncio.sleep(1)
+        room.trouble = Trouble.UNAVAILABLE
+        handing_over = asyncio.create_task(room.patrol.hand_over())
+        await asyncio.sleep(100)
+        assert not handing_over.done()
+
+        room.trouble = None
+        for _ in range(200):
+            await asyncio.sleep(1)
+            comes(room, "agent-AJ_next", before_us=False, dispatch=f"AD_successor_{room.dispatched}")
+
+        assert room.resigned
+        await handing_over
+
+
+@virtual
+async def test_a_room_that_is_off_is_handed_over_too() -> None:
+    """Its metadata has to be watched."""
+    async with FakeRoom({"bouncer": {"mode": "off"}}) as room:
+        handing_over = asyncio.create_task(room.patrol.hand_over())
+        await asyncio.sleep(3)
+        comes(room, "agent-AJ_next", before_us=False, dispatch="AD_successor_1")
+
+        await handing_over
+
+        assert room.resigned
+
+
+@virtual
+async def test_what_is_wrong_with_the_configuration_is_told_by_one_of_them() -> None:
+    """The one that acts."""
+    async with FakeRoom(STRICT) as room:
+        messages = RoomMessages(room)
+        room.recorder.notify = messages.notify  # type: ignore[method-assign]
+        sending = asyncio.create_task(messages.run())
+        comes(room, "agent-AJ_elder")
+        await asyncio.sleep(10)
+        room.configure({"bouncer": {"mode": "of"}})
+        await asyncio.sleep(1)
+        assert room.sent == []
+
+        del room.here["agent-AJ_elder"]
+        await asyncio.sleep(10)
+        room.configure({"bouncer": {"mode": "on"}})
+        await asyncio.sleep(1)
+
+        assert [message["event"] for message in room.sent] == ["config_error"]
+        sending.cancel()
