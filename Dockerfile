@@ -21,5 +21,5 @@ RUN python -m livekit.agents download-files
 # `/` is 200 while the worker is connected, `/worker` tells its load and jobs.
 EXPOSE 8081
 
-# SIGTERM drains: the worker takes no more rooms, and guards those it has until they close.
+# SIGTERM drains: the worker takes no more rooms, and hands those it has over to other workers.
 CMD ["python", "agent.py", "start"]

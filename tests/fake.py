@@ -62,7 +62,6 @@ class FakeRoom:
         self.hanging: set[str] = set()
         self.sent: list[dict[str, Any]] = []
         self.dispatched = 0
-        self.resigned: bool = False
         self.recorder = Recorder()
         self.patrol = Patrol(
             tracker=Tracker(), api=self, registry=BUILTIN, observers=(self.recorder,), jitter=lambda: 0.5
@@ -201,7 +200,6 @@ class FakeRoom:
     async def resign(self) -> None:
         """Take note of it."""
         await self._call("resign")
-        self.resigned = True
 
     async def send_data(self, payload: bytes) -> None:
         """Take a message to the room."""
