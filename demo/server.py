@@ -138,8 +138,12 @@ def find_or_build(say: Say, environ: Mapping[str, str] = os.environ) -> Server |
 
 
 @asynccontextmanager
-async def livekit_server(*, say: Say, environ: Mapping[str, str] = os.environ) -> AsyncIterator[Server]:
+async def livekit_server(
+    *, say: Say, environ: Mapping[str, str] = os.environ, again: Server | None = None
+) -> AsyncIterator[Server]:
     """Run a LiveKit server on free ports of this machine until the context ends; or use the environment's.
+
+    `again` is one that ran here earlier: its address and its key are taken over, as after a restart.
 
     Raises ServerUnavailable, or StartFailed.
     """
@@ -151,12 +155,12 @@ async def livekit_server(*, say: Say, environ: Mapping[str, str] = os.environ) -
         log_file = Path(folder) / "server.log"
         async with AsyncExitStack() as stack:
             try:
-                server = await stack.enter_async_context(_launched(source, log_file))
+                server = await stack.enter_async_context(_launched(source, log_file, again))
             except StartFailed as error:
                 if not re.search(r"address already in use|port is already allocated", str(error)):
                     raise
                 # Somebody took a port that was free a moment ago.
-                server = await stack.enter_async_context(_launched(source, log_file))
+                server = await stack.enter_async_context(_launched(source, log_file, again))
             yield server
 
 
@@ -274,10 +278,12 @@ class Worker:
 
 
 @asynccontextmanager
-async def _launched(source: Binary | Docker, log_file: Path) -> AsyncIterator[Server]:
+async def _launched(source: Binary | Docker, log_file: Path, again: Server | None) -> AsyncIterator[Server]:
     """Run a server on free ports, from when it answers until the context ends. Raises StartFailed."""
     http, tcp, udp = _free_port(), _free_port(), _free_port(socket.SOCK_DGRAM)
-    server = Server(f"ws://{LOOPBACK}:{http}", "devkey", secrets.token_urlsafe(32))
+    if again:
+        http = urlsplit(again.url).port or http
+    server = again or Server(f"ws://{LOOPBACK}:{http}", "devkey", secrets.token_urlsafe(32))
     rtc = {
         "tcp_port": tcp,
         "udp_port": udp,

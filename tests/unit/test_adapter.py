@@ -5,8 +5,10 @@ That the real one answers like this is for the end-to-end tests to show.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from threading import Thread
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 from aiohttp import web
@@ -32,6 +34,7 @@ CALLS: dict[str, Call] = {
     "remove_participant": lambda room: room.remove_participant("A"),
     "delete_dispatch": lambda room: room.delete_dispatch("AD_1"),
     "send_data": lambda room: room.send_data(b"{}"),
+    "dispatch_successor": lambda room: room.dispatch_successor(),
 }
 
 
@@ -80,8 +83,15 @@ async def far(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Far]:
 
 def livekit_room(budget: int = 1000) -> LiveKitRoom:
     """The room `call`, before it is connected."""
-    ctx = SimpleNamespace(room=None, job=SimpleNamespace(room=SimpleNamespace(name="call")))
-    return LiveKitRoom(cast("JobContext", ctx), CallBudget(budget), Drain())
+    return LiveKitRoom(job_context(), CallBudget(budget), Drain())
+
+
+def job_context() -> JobContext:
+    """What a bouncer's job in the room `call` has."""
+    job = SimpleNamespace(
+        room=SimpleNamespace(name="call"), agent_name="doorman", metadata='{"bouncer": {}}', dispatch_id="AD_ours"
+    )
+    return cast("JobContext", SimpleNamespace(room=None, job=job, shutdown=Mock()))
 
 
 class TestErrors:
@@ -271,6 +281,62 @@ class TestAnswers:
         assert (request.room, request.data, request.topic) == ("call", b'{"event": "notice"}', "bouncer")
         assert request.kind == models.DataPacket.Kind.RELIABLE
         assert list(request.destination_identities) == []
+
+
+class TestLeaving:
+    """How a bouncer makes way for another."""
+
+    async def test_a_successor_is_dispatched_as_we_were(self, far: Far) -> None:
+        """With our name, which may be another than `bouncer`, and our dispatch's configuration."""
+        far.answer = lambda *_: ok(api.AgentDispatch(id="AD_next"))
+
+        assert await livekit_room().dispatch_successor() == "AD_next"
+        ((method, body),) = far.asked
+        request = api.CreateAgentDispatchRequest.FromString(body)
+        assert (method, request.room, request.agent_name) == ("CreateDispatch", "call", "doorman")
+        assert request.metadata == '{"bouncer": {}}'
+
+    async def test_a_room_that_is_gone_gets_none(self, far: Far) -> None:
+        """There is nothing to guard."""
+        far.answer = lambda *_: error(404, "not_found")
+
+        with pytest.raises(ApiError):
+            await livekit_room().dispatch_successor()
+
+    @pytest.mark.parametrize("answer", [ok(api.AgentDispatch(id="AD_ours")), error(503, "unavailable")])
+    async def test_our_own_dispatch_goes_with_us(self, far: Far, answer: web.Response) -> None:
+        """If the server can't delete it, our job ends all the same."""
+        far.answer = lambda *_: web.Response(body=answer.body, status=answer.status, headers=answer.headers)
+        ctx = job_context()
+
+        await LiveKitRoom(ctx, CallBudget(10), Drain()).resign()
+
+        assert [method for method, _ in far.asked] == ["DeleteDispatch"]
+        assert api.DeleteAgentDispatchRequest.FromString(far.asked[0][1]).dispatch_id == "AD_ours"
+        cast("Mock", ctx.shutdown).assert_called_once()
+
+    async def test_every_room_learns_that_the_worker_is_drained(self) -> None:
+        """Each in the thread that it has; also one that begins to wait when that is already so."""
+        drain, told = Drain(), list[str]()
+
+        def room(name: str) -> None:
+            asyncio.run(drain.begun())
+            told.append(name)
+
+        threads = [Thread(target=room, args=(name,)) for name in "AB"]
+        for thread in threads:
+            thread.start()
+        given_up = asyncio.create_task(drain.begun())
+        await asyncio.sleep(0.05)
+        assert told == []
+        given_up.cancel()
+
+        await asyncio.to_thread(drain.begin)
+        await drain.begun()
+        for thread in threads:
+            thread.join(10)
+
+        assert sorted(told) == ["A", "B"]
 
 
 class TestBudget:
