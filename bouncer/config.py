@@ -46,7 +46,7 @@ Others = Mapping[str, Callable[[], type[Policy]]]
 """Policies by name that are not looked at before a configuration names them; a ValueError says why one is unusable."""
 NO_OTHERS: Others = MappingProxyType({})
 Mode = Literal["enforce", "dry_run", "off"]
-Hearing = Literal["auto", "off", "level"]
+Hearing = Literal["auto", "off", "level", "speech"]
 
 _STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True, use_attribute_docstrings=True)
 
@@ -93,7 +93,7 @@ class Config:
     reconcile: float = 15.0
     announce: bool = True
     leave_within: float = 3.5
-    hearing: Literal["off", "level"] = "off"
+    hearing: Literal["off", "level", "speech"] = "off"
     """What is listened to: "auto" is resolved by what the rules need."""
     effective: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """The merged JSON it was made from, with every default filled in: what is logged and compared."""
@@ -138,8 +138,8 @@ class Bouncer(BaseModel):
     eviction: _Eviction = _Eviction()
     """How agents are evicted, and the limits of it."""
     hearing: Hearing = "auto"
-    """`level` goes by the loudness of the tracks, `off` by what agents say about themselves; `auto` is `level` if a
-    policy of this room needs it."""
+    """`level` goes by the loudness of the tracks, `speech` by whether it is somebody speaking, `off` by what agents say
+    about themselves; `auto` is `level` if a policy of this room needs it."""
     reconcile: Annotated[float, Ge(1), Le(3600)] = 15.0
     """Seconds between two looks at the server's list of participants."""
     announce: bool = True
@@ -420,7 +420,7 @@ def _validate(
     )
 
 
-def _hearing(asked: Hearing, rules: Sequence[Rule]) -> Literal["off", "level"]:
+def _hearing(asked: Hearing, rules: Sequence[Rule]) -> Literal["off", "level", "speech"]:
     if asked == "auto":
         return "level" if any(getattr(rule.policy, "hearing", "unused") != "unused" for rule in rules) else "off"
     return asked

@@ -3,11 +3,15 @@
 Pure: readings and dates in, `Heard` events out. «Not known» is not «silent»: what was known last holds for three polls
 that tell nothing, and no longer. Muted is silent by definition, as is a participant without an audio track; what is
 encrypted end to end is never known.
+
+By level, whatever sounds speaks. By speech, a detector of voices decides: loudness says when a track is worth listening
+to, and a sound is not known to be speech or none until the detector has listened to it.
 """
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from math import inf
+from typing import Generic, TypeVar
 
 from bouncer.events import Heard
 from bouncer.room import Instant
@@ -23,6 +27,20 @@ HOLD = 0.7
 KNOWN_FOR = 1.4
 """Seconds for which a track that tells nothing is what it was: three polls in a row, less their jitter. Silence is no
 such case: its packets come every 0.4 s."""
+JUDGED_AFTER = 1.0
+"""Seconds after which a sound in which the detector, that came later, finds no speech is none. It needs 0.1 to 0.3."""
+LISTEN_FOR = 30.0
+"""Seconds of quiet after which nobody listens to a track any more: its loudness says when to begin again. Within them
+96 of 96 utterances were found, at -20 and -42 dB, 0.4 s after their start and dated 0.15 s late. Of 48 first ones after
+them it was 38, 0.65 s after their start; the others, of half a second and less, were over before the detector came,
+and were not known to be speech or none."""
+FRAME = 0.256
+"""Seconds of sound that are looked at together: eight windows of the detector. In frames of 0.1 s a stream costs half
+as much again."""
+HANG = 5
+"""Quiet frames after a loud one that the detector still gets, so that it finds the end by itself."""
+
+Frame = TypeVar("Frame")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +66,7 @@ class Sound:
 
 
 class Track:
-    """One audio track, by the loudness of each stretch between two readings.
+    """One audio track, by the loudness of each stretch between two readings, and what a detector makes of it.
 
     A stretch is dated by its beginning, the last one of an utterance too: what is received is 0.1 to 0.2 s late and
     rings on for 0.25 s, so that an utterance that seems to end at the end of a stretch ended around its beginning. Of
@@ -56,26 +74,44 @@ class Track:
     """
 
     def __init__(self, at: Instant, *, encrypted: bool = False) -> None:
-        """Begin with one that is not muted, and of which nothing is known."""
-        self.sound = Sound(None, at)
+        """Begin with one that is not muted, of which nothing is known, and that is heard by level."""
+        self._level = Sound(None, at)
         self._encrypted = encrypted
         self._muted = False
         self._last: Reading | None = None
         self._known_at = at
         self._loud: tuple[Instant, Instant] = (at, at)
+        self._voice: Sound | None = None
+        """What the detector says; not known before it has listened. None: heard by level."""
+        self._listened_since: Instant | None = None
+        self._awake_at = at
+        """When it sounded last, or could begin to."""
+
+    @property
+    def sound(self) -> Sound:
+        """What it sounds like, and since when."""
+        level, voice = self._level, self._voice
+        if voice is None or level.speaking is None:
+            return level
+        if voice.speaking is None and level.speaking:
+            return Sound(None, level.since)
+        return voice if voice.speaking is not None else level
 
     def mute(self, at: Instant, *, muted: bool) -> None:
         """Take in whether it is muted. One that no longer is stays silent until it is heard, or not known any more."""
         if muted == self._muted:
             return
         self._muted = muted
-        self._last, self._known_at = None, at
+        self._last, self._known_at, self._awake_at = None, at, at
         if muted and not self._encrypted:
+            self.rest()
             self._become(speaking=False, since=at)
+            self._voice = self._voice and Sound(speaking=False, since=max(at, self._voice.since))
 
     def lose(self, at: Instant) -> None:
         """Take in that it is not received any more."""
-        self._last = None
+        self._last, self._awake_at = None, at
+        self.rest()
         if not self._muted:
             self._become(speaking=None, since=at)
 
@@ -95,16 +131,85 @@ class Track:
             return
         self._known_at = reading.at
         if loudness >= LOUD:
-            self._loud = (last.at, reading.at)
+            self._loud, self._awake_at = (last.at, reading.at), reading.at
             self._become(speaking=True, since=last.at)
-        elif self.sound.speaking is None:
+        elif self._level.speaking is None:
             self._become(speaking=False, since=last.at)
         elif reading.at - self._loud[1] >= HOLD:
             self._become(speaking=False, since=self._loud[0])
+        self._judge(reading.at)
+
+    def by_level(self) -> None:
+        """Go by loudness from now on."""
+        self._voice = self._listened_since = None
+
+    def by_speech(self, at: Instant) -> None:
+        """Go by the detector from now on, if it doesn't already."""
+        self._voice = self._voice or Sound(None, at)
+
+    @property
+    def sounds(self) -> bool:
+        """Whether there is a sound, speech or not."""
+        return self._level.speaking is True or (self._voice is not None and self._voice.speaking is True)
+
+    def worth_listening(self, at: Instant) -> bool:
+        """Whether it sounds, or did lately, or could begin to only lately."""
+        return not (self._muted or self._encrypted) and (self.sounds or at - self._awake_at < LISTEN_FOR)
+
+    def listen(self, at: Instant) -> None:
+        """Take in that the detector listens from now on."""
+        if not (self._muted or self._encrypted):
+            self._listened_since = at
+
+    def rest(self) -> None:
+        """Take in that the detector doesn't listen any more."""
+        self._listened_since = None
+        if self._voice and not self._muted:
+            self._voice = Sound(None, self._voice.since)
+
+    def hear(self, at: Instant, *, speaking: bool) -> None:
+        """Take in that the detector found the beginning of speech, or its end."""
+        began, voice, level = self._listened_since, self._voice, self._level
+        if began is None or voice is None:
+            return
+        if speaking and voice.speaking is None and level.speaking and level.since < began:
+            # It was called because of this sound, and heard only the rest of it.
+            at = min(at, max(level.since, began - KNOWN_FOR))
+        if speaking is not voice.speaking:
+            self._voice, self._awake_at = Sound(speaking, max(at, voice.since)), max(at, self._awake_at)
+
+    def _judge(self, at: Instant) -> None:
+        """A detector that had the time to find speech, and did not, says that there is none."""
+        began, voice, level = self._listened_since, self._voice, self._level
+        if began is None or voice is None or voice.speaking is not None:
+            return
+        if level.speaking is False or at - began >= JUDGED_AFTER:
+            self._voice = Sound(speaking=False, since=max(level.since, voice.since))
 
     def _become(self, *, speaking: bool | None, since: Instant) -> None:
-        if speaking is not self.sound.speaking:
-            self.sound = Sound(speaking, max(since, self.sound.since))
+        if speaking is not self._level.speaking:
+            self._level = Sound(speaking, max(since, self._level.since))
+
+
+class Gate(Generic[Frame]):
+    """Lets the detector have the frames in which something sounds, the one before, and `HANG` more."""
+
+    def __init__(self) -> None:
+        """Begin with one that is shut."""
+        self._before: list[Frame] = []
+        self._left = 0
+
+    def take(self, frame: Frame, *, loud: bool) -> list[Frame]:
+        """The frames that are to be heard, given the next one; none while the gate is shut."""
+        if loud:
+            before, self._before = self._before, []
+            self._left = HANG
+            return [*before, frame]
+        if self._left:
+            self._left -= 1
+            return [frame]
+        self._before = [frame]
+        return []
 
 
 def _loudness(earlier: Reading, later: Reading) -> float | None:

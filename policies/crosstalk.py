@@ -16,8 +16,9 @@ class Crosstalk:
     What counts: agents that are heard speaking, without a pause, at the same time. What doesn't: people; short
     overlaps; agents that take turns. An avatar's voice is its principal's.
 
-    What it won't notice: whether it is speech. By level, noise and hold music count as speech. With `"hearing": "off"`
-    it goes by the state `speaking` that agents publish about themselves, and believes an older one that claims it.
+    What it won't notice: by level, whether it is speech. Noise and hold music count as well, unless
+    `"hearing": "speech"` is asked for. With `"hearing": "off"` it goes by the state `speaking` that agents publish
+    about themselves, and believes an older one that claims it.
     """
 
     name: ClassVar[str] = "crosstalk"

@@ -16,9 +16,10 @@ class IdleTimeout:
     in one of those two states, so that a long tool call is not idleness. What doesn't: the state `listening`, a track
     that is open and silent.
 
-    What it won't notice: by level, noise and hold music are speech. With `"hearing": "off"`, an agent that has an audio
-    track and never published a state or a transcription could be speaking without our knowing: it is reported once, and
-    not evicted.
+    What it won't notice: by level, that what sounds is noise or hold music; `"hearing": "speech"` tells them from
+    speech. With `"hearing": "off"`, an agent that has an audio track and never published a state or a transcription
+    could be speaking without our knowing: it is reported once, and not evicted. Agents can send transcriptions in each
+    other's name, and so keep each other.
     """
 
     name: ClassVar[str] = "idle_timeout"

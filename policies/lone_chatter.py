@@ -17,8 +17,9 @@ class LoneChatter:
     seconds, the next speech of any of them is the end. What doesn't: a single agent that talks; agents that have been
     silent since. While a human takes part now and then, it never comes to it.
 
-    What it won't notice: whether it is speech. By level, noise of a human's microphone counts as taking part, and an
-    agent's hold music as talking. It needs hearing, since without it nobody could know that no human speaks.
+    What it won't notice: by level, whether it is speech. Noise of a human's microphone counts as taking part, and an
+    agent's hold music as talking, unless `"hearing": "speech"` is asked for. It needs hearing, since without it nobody
+    could know that no human speaks.
     """
 
     name: ClassVar[str] = "lone_chatter"

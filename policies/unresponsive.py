@@ -19,7 +19,7 @@ class Unresponsive:
 
     What it won't notice: to whom people speak. They also talk to each other, and an agent may be meant to keep quiet.
     So it only reports, unless its `action` says "evict". It needs hearing; by level, noise from a human's microphone
-    counts as speech.
+    counts as speech, with `"hearing": "speech"` it doesn't.
     """
 
     name: ClassVar[str] = "unresponsive"

@@ -1,19 +1,23 @@
-"""Ears: they subscribe to the audio of one room and tell the patrol who speaks, without ever receiving a sound.
+"""Ears: they subscribe to the audio of one room and tell the patrol who speaks.
 
 The room is the truth: an event only makes us look at it, and what we are subscribed to is compared with what is
-published each time. There is no audio stream: the SDK is asked what the receiver of each track has counted, and
-`bouncer.hearing` makes of that who speaks. While nobody has an open microphone, nothing is asked.
+published each time. By level there is no audio stream, and no sound is ever received: the SDK is asked what the
+receiver of each track has counted, and `bouncer.hearing` makes of that who speaks. By speech, tracks that sound are
+listened to as well (`bouncer.adapter.speech`). While nobody has an open microphone, nothing is asked.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from livekit import rtc
+from livekit.agents.vad import VAD
 from livekit.rtc.room import EventTypes
 
+from bouncer.adapter.speech import detector, listen
 from bouncer.events import Event
 from bouncer.hearing import POLL, Reading, Track, Voices
 from bouncer.observers import Configured, News
@@ -33,6 +37,10 @@ PATIENCE = (5.0, 60.0)
 """Seconds to wait for a subscription before it is asked for anew: at first, and, doubled each time, at most."""
 TROUBLE_PAUSE = 5.0
 """Seconds before we listen again after an error of ours."""
+MAX_LISTENERS = 16
+"""Tracks of a room that are listened to at the same time: speech on all of them took 32 % of a core, 14 % by level."""
+DEAF_FOR = 60.0
+"""Seconds before a track is listened to again after that went wrong; until then it is heard by level."""
 REMEMBERED = 1024
 """How many participants are remembered of whom it was said that they can't be heard."""
 
@@ -57,11 +65,14 @@ class Ears:
         self._hearing = "off"
         self._changed = asyncio.Event()
         self._blind = self._interrupted = False
+        self._vad: VAD | None = None
         self._voices = Voices()
         self._ears: dict[str, _Ear] = {}
         self._ask_at: Instant = 0.0
         self._poll_at: Instant = 0.0
         self._said: dict[str, None] = {}
+        self._listeners: set[asyncio.Task[None]] = set()
+        self._warned: set[str] = set()
         for change in _CHANGES:
             room.on(change, self._wake)
         room.on("reconnecting", lambda: self._interrupt(blind=True))
@@ -75,15 +86,24 @@ class Ears:
 
     async def run(self, tell: Callable[[Event], None]) -> None:
         """Listen, for ever, and tell what is heard of whom. An error in here is logged and never ends it."""
+        try:
+            await self._run(tell)
+        finally:
+            self._rest()
+            await asyncio.gather(*self._listeners, return_exceptions=True)
+
+    async def _run(self, tell: Callable[[Event], None]) -> None:
         in_trouble = False
         while True:
             self._changed.clear()
             try:
+                self._vad = (self._vad or await detector()) if self._hearing == "speech" else None
                 wake_at = None
                 if self._blind:
                     # A subscription asked for now would be lost, without a sign.
+                    self._rest()
                     self._forget(tell)
-                elif self._hearing == "level":
+                elif self._hearing != "off":
                     wake_at = await self._listen(tell)
                 else:
                     self._stop(tell)
@@ -110,6 +130,8 @@ class Ears:
             await _poll(open_ears)
             # Never busier than idle: very many tracks are read less often.
             self._poll_at = max(began + POLL, 2 * time() - began)
+            if self._blind:
+                return None
             # Meanwhile somebody may have been muted, or gone.
             tracks = self._look(time())
         for heard in self._voices.take(time(), tracks):
@@ -124,6 +146,7 @@ class Ears:
             self._interrupted, self._voices = False, Voices()
             for ear in self._ears.values():
                 ear.heard.lose(now)
+                ear.rest()
         ears: dict[str, _Ear] = {}
         tracks: dict[str, list[Track]] = {}
         for participant in self._room.remote_participants.values():
@@ -138,8 +161,52 @@ class Ears:
                     self._say(participant, "its audio is encrypted end to end")
                 elif ear.tried > 1:
                     self._say(participant, "the server grants no subscription to its audio")
+        for sid, gone in self._ears.items():
+            if ears.get(sid) is not gone:
+                gone.rest()
         self._ears = ears
+        self._attend(self._vad, now)
         return tracks
+
+    def _attend(self, vad: VAD | None, now: Instant) -> None:
+        """Have a listener for each track that is worth it, and for no other."""
+        worth = [ear for ear in self._ears.values() if vad and ear.worth_listening(now)]
+        # Who sounds comes first, then who is listened to already: of too many that sound it is always the same.
+        worth.sort(key=lambda ear: (not ear.heard.sounds, ear.listener is None))
+        chosen, left_out = set(worth[:MAX_LISTENERS]), {ear for ear in worth[MAX_LISTENERS:] if ear.heard.sounds}
+        if left_out:
+            self._warn("hearing some by level", why=f"more than {MAX_LISTENERS} tracks sound at the same time")
+        for ear in self._ears.values():
+            if vad and ear in chosen:
+                if listener := ear.listen(vad, now, self._wake):
+                    self._listeners.add(listener)
+                    listener.add_done_callback(partial(self._ended, ear))
+                continue
+            ear.rest()
+            if not vad or ear in left_out or ear.deaf(now):
+                ear.heard.by_level()
+            else:
+                ear.heard.by_speech(now)
+
+    def _ended(self, ear: "_Ear", listener: asyncio.Task[None]) -> None:
+        """A listener ended: because it was to, or because something went wrong."""
+        self._listeners.discard(listener)
+        if ear.listener is listener:
+            ear.fail(asyncio.get_running_loop().time())
+            self._wake()
+        if not listener.cancelled() and (error := listener.exception()):
+            self._warn("listening failed", error, why="heard by level meanwhile")
+
+    def _warn(self, what: str, error: BaseException | None = None, *, why: str) -> None:
+        """Log something that concerns the whole room, once."""
+        if what not in self._warned:
+            self._warned.add(what)
+            logger.warning(what, exc_info=error, extra={"lk.pii.room_name": self._room.name, "why": why})
+
+    def _rest(self) -> None:
+        """Listen to no track any more."""
+        for ear in self._ears.values():
+            ear.rest()
 
     def _forget(self, tell: Callable[[Event], None]) -> Instant:
         """What was known of anybody no longer is."""
@@ -153,6 +220,7 @@ class Ears:
         now = self._forget(tell)
         ears, self._ears = self._ears, {}
         for ear in ears.values():
+            ear.rest()
             ear.close()
             self._ask_at = now + APART
 
@@ -189,6 +257,8 @@ class _Ear:
         self.tried = 0
         """How often a subscription was asked for since there was one."""
         self._received: rtc.RemoteTrack | None = None
+        self.listener: asyncio.Task[None] | None = None
+        self._deaf_until = now
         self._asked = False
         self._turn_at = ask_at
         self._patience, self._longest = PATIENCE
@@ -208,6 +278,7 @@ class _Ear:
         self.heard.mute(now, muted=self.publication.muted)
         if self._received and self._received is not self.publication.track:
             self.heard.lose(now)
+            self.rest()
         self._received = self.publication.track
         if not self.waits:
             self._patience, self._longest = PATIENCE
@@ -220,6 +291,42 @@ class _Ear:
             if self._asked:
                 self.tried += 1
                 self._patience = min(2 * self._patience, self._longest)
+
+    def deaf(self, now: Instant) -> bool:
+        """Whether listening went wrong lately."""
+        return now < self._deaf_until
+
+    def worth_listening(self, now: Instant) -> bool:
+        """Whether there may be speech to hear."""
+        return self.publication.track is not None and not self.deaf(now) and self.heard.worth_listening(now)
+
+    def listen(self, vad: VAD, now: Instant, wake: Callable[[], None]) -> asyncio.Task[None] | None:
+        """Begin to listen for speech; the task that does, unless one did already."""
+        track = self.publication.track
+        if self.listener or not track:
+            return None
+
+        def hear(at: Instant, *, speaking: bool) -> None:
+            if self.listener is listener:
+                self.heard.hear(at, speaking=speaking)
+                wake()
+
+        listener = self.listener = asyncio.create_task(listen(track, vad, hear))
+        self.heard.by_speech(now)
+        self.heard.listen(now)
+        return listener
+
+    def fail(self, now: Instant) -> None:
+        """Take in that the listener ended by itself."""
+        self.rest()
+        self._deaf_until = now + DEAF_FOR
+
+    def rest(self) -> None:
+        """Listen for speech no more."""
+        listener, self.listener = self.listener, None
+        if listener:
+            listener.cancel()
+            self.heard.rest()
 
     def close(self) -> None:
         """Give the subscription up."""

@@ -201,6 +201,8 @@ class TestHearing:
             ({"policies": {"idle_timeout": {}}, "hearing": "off"}, "off"),
             ({"policies": {"idle_timeout": {}}, "hearing": "level"}, "level"),
             ({"hearing": "level"}, "level"),
+            ({"policies": {"unresponsive": {}}, "hearing": "speech"}, "speech"),
+            ({"hearing": "speech"}, "speech"),
         ],
     )
     def test_how(self, value: Any, hearing: str) -> None:
@@ -377,8 +379,8 @@ class TestRefused:
             ('{"reconcile": 0.5}', "reconcile", "at least 1, not 0.5"),
             ('{"reconcile": 3601}', "reconcile", "at most 3600, not 3601"),
             ('{"reconcile": NaN}', "reconcile", "a finite number, not NaN"),
-            ('{"hearing": "speech"}', "hearing", "'auto', 'off' or 'level', not \"speech\""),
-            ('{"hearing": false}', "hearing", "'auto', 'off' or 'level', not false"),
+            ('{"hearing": "loud"}', "hearing", "'auto', 'off', 'level' or 'speech', not \"loud\""),
+            ('{"hearing": false}', "hearing", "'auto', 'off', 'level' or 'speech', not false"),
             ('{"eviction": {"leave_within": -1}}', "eviction.leave_within", "at least 0, not -1"),
             ('{"eviction": {"keep_last_agent": 1}}', "eviction.keep_last_agent", "true or false, not 1"),
             ('{"exempt": ["recorder-*"]}', "exempt", "an object"),
@@ -814,7 +816,7 @@ def valid(config: Config) -> Config:
     """The configuration, once it is seen to have valid values only."""
     assert config.mode in ("enforce", "dry_run", "off")
     assert type(config.announce) is type(config.guards.keep_last_agent) is bool
-    assert config.hearing in ("off", "level")
+    assert config.hearing in ("off", "level", "speech")
     assert 0 <= config.leave_within <= MAX_SECONDS
     assert 1 <= config.reconcile <= 3600
     assert 1 <= config.guards.max_per_minute <= 1_000_000
@@ -885,7 +887,7 @@ configurations = objects(
         superseded=one_or_many(objects(by=objects(triage=globs, billing=globs), **common)),
     ),
     eviction=objects(max_per_minute=st.integers(1, 100), leave_within=seconds, keep_last_agent=st.booleans()),
-    hearing=st.sampled_from(["auto", "off", "level"]),
+    hearing=st.sampled_from(["auto", "off", "level", "speech"]),
     reconcile=st.floats(1, 3600),
     announce=st.booleans(),
 )

@@ -1,6 +1,6 @@
 """Ears on a room in memory, in virtual time: for what a real server can't be made to do, or not a thousand times.
 
-That a real one behaves like this is for tests/e2e/test_hearing.py to show.
+That a real one behaves like this is for tests/e2e/test_hearing.py to show, and that speech is found for test_speech.py.
 """
 
 import asyncio
@@ -15,10 +15,11 @@ from livekit import rtc
 from livekit.rtc._proto.stats_pb2 import RtcStats
 
 from bouncer.adapter import ears as module
-from bouncer.adapter.ears import ANSWER_WITHIN, APART, AT_ONCE, PATIENCE, Ears
+from bouncer.adapter.ears import ANSWER_WITHIN, APART, AT_ONCE, DEAF_FOR, MAX_LISTENERS, PATIENCE, Ears
+from bouncer.adapter.speech import Hear
 from bouncer.config import Config
 from bouncer.events import Event, Heard
-from bouncer.hearing import KNOWN_FOR, POLL
+from bouncer.hearing import KNOWN_FOR, LISTEN_FOR, POLL
 from bouncer.observers import Configured
 from tests.virtual import virtual
 
@@ -70,6 +71,7 @@ class Publication:
         self.muted = False
         self.track: Track | None = None
         self.loud = False
+        self.talks = False
         self.receiving = True
         self.granted = True
         self.answers_after = 0.002
@@ -446,6 +448,30 @@ async def test_a_full_reconnect(blind: float) -> None:
 
 
 @virtual
+async def test_a_reconnect_in_the_middle_of_a_reading() -> None:
+    """What is published meanwhile is not asked for before it is over."""
+    room = FakeRoom()
+    async with listening(room):
+        publication = room.publish("ana")
+        await asyncio.sleep(3.1)
+        again = []
+
+        def reconnect() -> None:
+            room.leave("ana")
+            room.emit("reconnecting")
+            again.append(room.publish("ana", loud=True))
+
+        publication.meanwhile = reconnect
+        await asyncio.sleep(1)
+        assert again[0].asked == []
+        room.emit("reconnected")
+        await asyncio.sleep(2)
+
+        assert [wanted for _, wanted in again[0].asked] == [True]
+        assert room.words("ana")[-2:] == ["unknown", "speaking"]
+
+
+@virtual
 async def test_a_short_interruption() -> None:
     """The subscription lives on, and yet nobody knows what was said meanwhile."""
     room = FakeRoom()
@@ -495,6 +521,308 @@ async def test_a_listener_that_raises_ends_nothing(caplog: pytest.LogCaptureFixt
         await asyncio.sleep(60)
 
     assert [record.getMessage() for record in caplog.records] == ["hearing failed"]
+
+
+class Detector:
+    """Stands in for what listens to tracks: it finds speech where a publication says that there is some."""
+
+    def __init__(self, room: FakeRoom) -> None:
+        self._room = room
+        self.loaded: object | None = object()
+        self.open: list[str] = []
+        """The tracks that are listened to, by their sid."""
+        self.opened = 0
+        self.error: Exception | None = None
+
+    async def load(self) -> object | None:
+        """The detector, if it could be loaded."""
+        return self.loaded
+
+    async def listen(self, track: Track, vad: object, hear: Hear) -> None:
+        """Listen until cancelled."""
+        assert vad is self.loaded
+        publication = track._publication  # noqa: SLF001 - a double of this module
+        assert publication.track is track
+        assert not publication.muted
+        self.open.append(publication.sid)
+        self.opened += 1
+        try:
+            said = False
+            while True:
+                await asyncio.sleep(0.3)
+                if self.error:
+                    raise self.error
+                if said is not publication.talks:
+                    said = publication.talks
+                    hear(self._room.loop.time() - 0.2, speaking=said)
+        finally:
+            # Closing takes a moment, and something may still be told.
+            hear(self._room.loop.time(), speaking=True)
+            await asyncio.sleep(0.05)
+            hear(self._room.loop.time(), speaking=True)
+            self.open.remove(publication.sid)
+
+
+@asynccontextmanager
+async def listening_for_speech(
+    room: FakeRoom, monkeypatch: pytest.MonkeyPatch, tell: Callable[[Event], None] | None = None
+) -> AsyncIterator[tuple[Ears, Detector]]:
+    """Ears that go by speech, and what they listen with."""
+    detector = Detector(room)
+    monkeypatch.setattr(module, "detector", detector.load)
+    monkeypatch.setattr(module, "listen", detector.listen)
+    async with listening(room, tell, hearing="speech") as ears:
+        yield ears, detector
+    assert detector.open == []
+
+
+@virtual
+async def test_sound_is_no_speech(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loud track is silent until somebody talks, and again once nobody does; both are dated as they are told."""
+    room = FakeRoom()
+    async with listening_for_speech(room, monkeypatch):
+        publication = room.publish("ana", loud=True)
+        await asyncio.sleep(3)
+        assert room.words("ana") == ["unknown", "silent"]
+        for talks in (True, False):
+            publication.talks = talks
+            at = room.loop.time()
+            await asyncio.sleep(1)
+            assert at - 0.2 <= room.told[-1].at <= at + 0.1
+
+        assert room.words("ana") == ["unknown", "silent", "speaking", "silent"]
+
+
+@virtual
+async def test_only_what_sounds_is_listened_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For half a minute after it was published, unmuted or last heard; never while muted, and never what can't be."""
+    room = FakeRoom()
+    async with listening_for_speech(room, monkeypatch) as (_, detector):
+        quiet, talker = room.publish("ana"), room.publish("bob", loud=True, talks=True)
+        room.publish("cam", kind=rtc.TrackKind.KIND_VIDEO)
+        room.publish("eve", encryption_type=rtc.EncryptionType.GCM)
+        room.publish("mia", muted=True)
+        await asyncio.sleep(LISTEN_FOR - 2)
+        assert sorted(detector.open) == ["TR_ana_1", "TR_bob_1"]
+        await asyncio.sleep(4)
+        assert detector.open == ["TR_bob_1"]
+        room.mute("mia", muted=False)
+        await asyncio.sleep(1)
+        assert sorted(detector.open) == ["TR_bob_1", "TR_mia_1"]
+        await asyncio.sleep(LISTEN_FOR)
+        talker.loud = talker.talks = False
+        await asyncio.sleep(LISTEN_FOR - 2)
+        assert detector.open == ["TR_bob_1"]
+        await asyncio.sleep(4)
+        assert (detector.open, detector.opened) == ([], 3)
+
+        quiet.loud = quiet.talks = True
+        at = room.loop.time()
+        await asyncio.sleep(2)
+        assert room.words("ana") == ["unknown", "silent", "unknown", "speaking"]
+        assert at - POLL <= room.told[-1].at <= at + POLL
+        assert detector.open == ["TR_ana_1"]
+        room.mute("ana")
+        await asyncio.sleep(1)
+        assert detector.open == []
+        assert room.words("ana")[-1] == "silent"
+
+
+@virtual
+async def test_several_tracks_that_sound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who talks on any of them speaks."""
+    room = FakeRoom()
+    async with listening_for_speech(room, monkeypatch):
+        voice, music = room.publish("ana"), room.publish("ana", 2, loud=True)
+        await asyncio.sleep(3)
+        assert room.words("ana") == ["unknown", "silent"]
+        voice.loud = voice.talks = True
+        await asyncio.sleep(3)
+        assert room.words("ana") == ["unknown", "silent", "speaking"]
+        music.talks = True
+        await asyncio.sleep(3)
+        room.unpublish("ana", 1)
+        await asyncio.sleep(3)
+        assert room.words("ana") == ["unknown", "silent", "speaking"]
+
+
+@virtual
+async def test_more_than_can_be_listened_to(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """The first that sound are listened to, the same ones always; the rest is heard by level, and that is said once."""
+    room = FakeRoom()
+    async with listening_for_speech(room, monkeypatch) as (_, detector):
+        for i in range(200):
+            room.publish(f"quiet{i}")
+        await asyncio.sleep(3)
+        assert len(detector.open) == MAX_LISTENERS
+        assert caplog.records == []
+        first = [room.publish(f"first{i}", loud=True) for i in range(MAX_LISTENERS)]
+        await asyncio.sleep(3)
+        assert sorted(detector.open) == sorted(publication.sid for publication in first)
+        assert caplog.records == []
+        late = room.publish("late", loud=True)
+        room.publish("later", loud=True)
+        for i in range(10):
+            await asyncio.sleep(POLL)
+            room.mute("quiet1", muted=i % 2 == 0)
+        assert detector.opened == 2 * MAX_LISTENERS
+        assert room.words("late") == room.words("later") == ["unknown", "speaking"]
+        assert {tuple(room.words(f"first{i}")) for i in range(MAX_LISTENERS)} == {("unknown", "silent")}
+
+        room.here["quiet0"].track_publications["TR_quiet0_1"].loud = True
+        await asyncio.sleep(3)
+        assert detector.opened == 2 * MAX_LISTENERS
+        assert room.words("quiet0") == ["unknown", "silent", "speaking"]
+        room.leave("quiet0")
+        room.mute("first3")
+        await asyncio.sleep(3)
+        assert late.sid in detector.open
+        assert room.words("late")[-1] == "silent"
+        assert room.words("later") == ["unknown", "speaking"]
+        (record,) = caplog.records
+        assert (record.levelno, record.getMessage()) == (logging.WARNING, "hearing some by level")
+        assert str(MAX_LISTENERS) in vars(record)["why"]
+
+
+@virtual
+async def test_listening_that_fails(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """That track is heard by level for a while, which is said once; the others are listened to."""
+    room = FakeRoom()
+    async with listening_for_speech(room, monkeypatch) as (_, detector):
+        room.publish("ana", loud=True)
+        await asyncio.sleep(3)
+        detector.error = ValueError("the test says so")
+        await asyncio.sleep(1)
+        detector.error = None
+        other = room.publish("bob", loud=True)
+        await asyncio.sleep(3)
+        assert (room.words("ana"), room.words("bob")) == (["unknown", "silent", "speaking"], ["unknown", "silent"])
+        assert detector.open == [other.sid]
+        await asyncio.sleep(DEAF_FOR)
+        assert room.words("ana") == ["unknown", "silent", "speaking", "unknown", "silent"]
+        assert len(detector.open) == 2
+        detector.error = ValueError("the test says so")
+        await asyncio.sleep(1)
+        (record,) = caplog.records
+        assert record.getMessage() == "listening failed"
+        assert record.exc_info
+
+
+@virtual
+async def test_without_a_detector(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All are heard by level."""
+    room = FakeRoom()
+    async with listening_for_speech(room, monkeypatch) as (_, detector):
+        detector.loaded = None
+        room.publish("ana", loud=True)
+        await asyncio.sleep(3)
+
+        assert room.words("ana") == ["unknown", "speaking"]
+        assert detector.opened == 0
+
+
+@virtual
+async def test_the_way_of_hearing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often; from one to the other the subscription is kept."""
+    room = FakeRoom()
+    async with listening_for_speech(room, monkeypatch) as (ears, detector):
+        noise, talk = room.publish("ana", loud=True), room.publish("bob", loud=True, talks=True)
+        await asyncio.sleep(3)
+        for _ in range(300):
+            for hearing in ("level", "speech"):
+                ears.notify(configured(hearing=hearing))
+                await asyncio.sleep(0.02)
+        ears.notify(configured(hearing="level"))
+        await asyncio.sleep(3)
+        assert detector.open == []
+        assert room.words("ana")[-1] == room.words("bob")[-1] == "speaking"
+        ears.notify(configured(hearing="speech"))
+        await asyncio.sleep(3)
+        assert room.words("ana")[-2:] == ["unknown", "silent"]
+        assert room.words("bob")[-2:] == ["unknown", "speaking"]
+        assert len(noise.asked) == len(talk.asked) == 1
+        for config in ({"hearing": "off"}, {"hearing": "speech", "mode": "off"}):
+            ears.notify(configured(**config))
+            await asyncio.sleep(1)
+            assert detector.open == []
+        assert noise.asked[-1][1] is False
+
+
+@virtual
+async def test_listening_through_thousands_of_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mutes, tracks, participants and connections that come and go: each track that is open has one listener."""
+    room = FakeRoom()
+    async with listening_for_speech(room, monkeypatch) as (ears, detector):
+        publication, noise = room.publish("ana", loud=True, talks=True), room.publish("bob", loud=True)
+        await asyncio.sleep(3)
+        tasks = len(asyncio.all_tasks())
+        for i in range(2000):
+            for who in ("ana", "bob"):
+                room.mute(who)
+            await asyncio.sleep(0.03)
+            for who in ("ana", "bob"):
+                room.mute(who, muted=False)
+            room.publish("ana", 2)
+            room.publish("eve", loud=True)
+            await asyncio.sleep(0.12)
+            room.leave("eve")
+            room.unpublish("ana", 2)
+            if i % 10 == 0:
+                room.emit("reconnecting")
+                await asyncio.sleep(0.05 * (i % 20 == 0))
+                room.emit("reconnected")
+            assert len(detector.open) <= 8
+        await asyncio.sleep(3)
+
+        assert detector.opened > 5000
+        assert sorted(detector.open) == [publication.sid, noise.sid]
+        assert room.words("ana")[-1] == "speaking"
+        assert "speaking" not in room.words("bob")
+        assert len(asyncio.all_tasks()) == tasks
+        assert len(ears._listeners) == 2  # noqa: SLF001 - what is meant by a leak
+        for who in ("ana", "bob"):
+            room.leave(who)
+        await asyncio.sleep(1)
+        assert (detector.open, len(ears._listeners)) == ([], 0)  # noqa: SLF001 - as above
+
+
+@pytest.mark.parametrize("blind", [0.0, 0.1])
+@virtual
+async def test_an_interruption_while_somebody_talks(blind: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever talks is listened to anew, whether the publication is another one or the same."""
+    room = FakeRoom()
+    async with listening_for_speech(room, monkeypatch) as (_, detector):
+        room.publish("ana", loud=True, talks=True)
+        room.publish("bob", loud=True, talks=True)
+        await asyncio.sleep(3)
+        room.told.clear()
+        room.leave("ana")
+        room.emit("reconnecting")
+        await asyncio.sleep(blind)
+        assert bool(detector.open) is not bool(blind)
+        room.publish("ana", loud=True, talks=True)
+        room.emit("reconnected")
+        await asyncio.sleep(3)
+
+        assert room.words("ana")[-2:] == room.words("bob")[-2:] == ["unknown", "speaking"]
+        assert sorted(detector.open) == ["TR_ana_1", "TR_bob_1"]
+        assert detector.opened == 4
+
+
+@virtual
+async def test_another_track_of_the_same_publication(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new subscription has a new track: that is what is listened to."""
+    room = FakeRoom()
+    async with listening_for_speech(room, monkeypatch) as (_, detector):
+        publication = room.publish("ana", loud=True, talks=True)
+        await asyncio.sleep(3)
+        publication.track = Track(publication)
+        room.emit("track_subscribed")
+        await asyncio.sleep(3)
+
+        assert detector.opened == 2
+        assert detector.open == [publication.sid]
+        assert room.words("ana") == ["unknown", "speaking", "unknown", "speaking"]
 
 
 def test_the_constants_fit_each_other() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bouncer.events import Heard
-from bouncer.hearing import KNOWN_FOR, POLL, Reading, Track, Voices
+from bouncer.hearing import KNOWN_FOR, LISTEN_FOR, POLL, Gate, Reading, Track, Voices
 
 WORDS = {True: "speaking", False: "silent", None: "unknown"}
 PACKETS_PER_SECOND = 50
@@ -18,7 +18,9 @@ class Tape:
     """What happens to one track, a letter each; the clock begins at 0, and a poll comes `POLL` later than the last.
 
     `L` a poll after loud sound, `q` after quiet, `s` after a stall (nothing was received), `f` a poll that fails, `n`
-    the first poll of a new receiver; in no time: `M` muted, `U` unmuted, `x` the subscription is lost.
+    the first poll of a new receiver; in no time: `M` muted, `U` unmuted, `x` the subscription is lost; `D` from now on
+    the detector decides, `V` loudness does; `O` the detector begins to listen, `C` it ceases to, and what it says:
+    speech began (`B`), ended (`E`).
     """
 
     def __init__(self, *, encrypted: bool = False, loud: float = -20.0, quiet: float = -60.0) -> None:
@@ -41,6 +43,12 @@ class Tape:
                 self.track.mute(self.at, muted=letter == "M")
             elif letter == "x":
                 self.track.lose(self.at)
+            elif letter in "BE":
+                self.track.hear(self.at, speaking=letter == "B")
+            elif letter in "DO":
+                (self.track.by_speech if letter == "D" else self.track.listen)(self.at)
+            elif letter in "VC":
+                (self.track.by_level if letter == "V" else self.track.rest)()
             else:
                 self.at += POLL
                 self._poll(letter)
@@ -170,7 +178,53 @@ def test_two_readings_that_tell_nothing(reading: Reading) -> None:
     assert track.sound.speaking is None
 
 
-scripts = st.text("LqsfnMUx", max_size=30)
+@pytest.mark.parametrize(
+    ("script", "changes"),
+    [
+        ("DO", [("unknown", 0)]),
+        ("DOqq", [("unknown", 0), ("silent", 0.5)]),
+        # What is no speech is silence, however loud.
+        ("DOqqLLLLqqLL", [("unknown", 0), ("silent", 0.5)]),
+        ("DOLLLL", [("unknown", 0), ("silent", 0.5)]),
+        ("DOqqLBLLEqq", [("unknown", 0), ("silent", 0.5), ("speaking", 1.5), ("silent", 2.5)]),
+        (
+            "DOqqLBLLEBLE",
+            [("unknown", 0), ("silent", 0.5), *[("speaking", 1.5), ("silent", 2.5)], ("speaking", 2.5), ("silent", 3)],
+        ),
+        # The detector hears fainter speech than loudness tells.
+        ("DOqqBqqqEq", [("unknown", 0), ("silent", 0.5), ("speaking", 1), ("silent", 2.5)]),
+        ("DOqqBBEE", [("unknown", 0), ("silent", 0.5), ("speaking", 1), ("silent", 1)]),
+        # Nobody listens, until something sounds. Then it isn't known what, and what is found had begun with the sound.
+        ("DqqqqL", [("unknown", 0), ("silent", 0.5), ("unknown", 2)]),
+        ("DqqLOB", [("unknown", 0), ("silent", 0.5), ("unknown", 1), ("speaking", 1)]),
+        ("DqqLOLBLEq", [("unknown", 0), ("silent", 0.5), ("unknown", 1), ("speaking", 1), ("silent", 2.5)]),
+        ("DqqLOLLLL", [("unknown", 0), ("silent", 0.5), ("unknown", 1), ("silent", 1)]),
+        ("DqqLOLLLLB", [("unknown", 0), ("silent", 0.5), ("unknown", 1), ("silent", 1), ("speaking", 3.5)]),
+        ("DqqLOqqq", [("unknown", 0), ("silent", 0.5), ("unknown", 1), ("silent", 1)]),
+        ("DqqLLLLLLLLOB", [("unknown", 0), ("silent", 0.5), ("unknown", 1), ("speaking", 5 - KNOWN_FOR)]),
+        # It ceases to listen, and what it says is of no account any more.
+        ("DOqqLBLCL", [("unknown", 0), ("silent", 0.5), ("speaking", 1.5), ("unknown", 1)]),
+        ("DOqqCB", [("unknown", 0), ("silent", 0.5)]),
+        ("DOLBLM", [("unknown", 0), ("speaking", 0.5), ("silent", 1)]),
+        ("DMOB", [("unknown", 0), ("silent", 0)]),
+        ("DOLBLMCULBL", [("unknown", 0), ("speaking", 0.5), ("silent", 1)]),
+        ("DOLBLMCUOLLBL", [("unknown", 0), ("speaking", 0.5), ("silent", 1), ("speaking", 2)]),
+        ("DOLBLx", [("unknown", 0), ("speaking", 0.5), ("unknown", 1)]),
+        # A detector that goes on makes nothing known that isn't received.
+        ("DOLBLLsss", [("unknown", 0), ("speaking", 0.5), ("unknown", 1.5)]),
+        # Loudness decides.
+        ("OBLL", [("unknown", 0), ("speaking", 0.5)]),
+        ("DOLLLLVL", [("unknown", 0), ("silent", 0.5), ("speaking", 0.5)]),
+        ("LLDL", [("unknown", 0), ("speaking", 0.5), ("unknown", 0.5)]),
+        ("DOBDLL", [("unknown", 0), ("speaking", 0)]),
+    ],
+)
+def test_by_speech(script: str, changes: list[tuple[str, float]]) -> None:
+    """The detector decides what is speech; a sound that it had no time to listen to is not known to be any."""
+    assert Tape().play(script).changes == changes
+
+
+scripts = st.text("LqsfnMUxDVOCBE", max_size=30)
 
 
 @given(scripts)
@@ -190,14 +244,79 @@ def test_muted_after_anything(script: str) -> None:
     """And back to what can be heard after anything."""
     tape = Tape().play(script + "M")
     assert tape.now[0] == "silent"
-    assert tape.play("ULL").now[0] == "speaking"
+    assert tape.play("VULL").now[0] == "speaking"
     assert tape.play("qq").now[0] == "silent"
+    assert tape.play("MUDOqqB").now[0] == "speaking"
+    assert tape.play("qE").now[0] == "silent"
 
 
-@given(st.text("qsfnMUx", max_size=30))
+@given(st.text("qsfnMUxDVOCE", max_size=30))
 def test_no_sound_no_speech(script: str) -> None:
     """Nothing but sound makes anybody speak."""
     assert "speaking" not in {word for word, _ in Tape().play(script).changes}
+
+
+@given(st.text("LqsfnMUxDOCE", max_size=30))
+def test_by_speech_sound_is_no_speech(script: str) -> None:
+    """Nothing but the detector's word makes anybody speak whose speech it is to find."""
+    assert "speaking" not in {word for word, _ in Tape().play("D" + script).changes}
+
+
+@pytest.mark.parametrize(
+    ("script", "worth"),
+    [
+        ("", True),
+        ("q" * 59, True),
+        ("q" * 60, False),
+        ("L" * 500, True),
+        ("LL" + "q" * 59, True),
+        ("LL" + "q" * 60, False),
+    ],
+)
+def test_whom_to_listen_to(script: str, worth: bool) -> None:  # noqa: FBT001 - a table
+    """Whoever sounds, did so less than half a minute ago, or could begin to only since then."""
+    assert LISTEN_FOR == 60 * POLL
+    tape = Tape().play(script)
+    assert tape.track.worth_listening(tape.at) == worth
+    assert not tape.play("M").track.worth_listening(tape.at)
+    assert tape.play("U").track.worth_listening(tape.at)
+
+
+def test_faint_speech_is_worth_listening_to() -> None:
+    """As long as the detector says that it goes on, and as long after it as after any sound."""
+    tape = Tape().play("DO" + "q" * 4 + "B" + "q" * 200)
+    assert tape.track.sounds
+    assert tape.track.worth_listening(tape.at)
+    assert not tape.play("E").track.sounds
+    assert tape.play("q" * 59).track.worth_listening(tape.at)
+    assert not tape.play("q").track.worth_listening(tape.at)
+
+
+def test_encrypted_is_not_worth_listening_to() -> None:
+    """It sounds like nothing that it is."""
+    assert not Tape(encrypted=True).track.worth_listening(0)
+
+
+@pytest.mark.parametrize(
+    ("script", "heard"),
+    [
+        ("", ""),
+        ("qqqq", "...."),
+        ("L", "0"),
+        ("qqqL", "...23"),
+        ("qqqLqqqqqqqq", "...23,4,5,6,7,8..."),
+        ("qLqqqqqqqL", ".01,2,3,4,5,6..89"),
+        ("qLqqqLqqqqqqq", ".01,2,3,4,5,6,7,8,9,10.."),
+    ],
+)
+def test_what_the_detector_gets(script: str, heard: str) -> None:
+    """Frames that sound, with the one before and some after; none of them twice."""
+    gate = Gate[int]()
+    told = ""
+    for i, letter in enumerate(script):
+        frames = gate.take(i, loud=letter == "L")
+        told += "".join(map(str, frames)) + "," if frames else "."
+    assert told.replace(",.", ".").removesuffix(",") == heard
 
 
 numbers = st.floats() | st.sampled_from([0.0, 0.5, 1.0, 1e308])
@@ -308,7 +427,7 @@ def test_the_end_makes_everything_unknown() -> None:
     assert voices.end(8) == []
 
 
-@given(st.lists(st.tuples(st.sampled_from("AB"), st.integers(0, 2), st.sampled_from("LqsfnMUx+-"))))
+@given(st.lists(st.tuples(st.sampled_from("AB"), st.integers(0, 2), st.sampled_from("LqsfnMUxDVOCBE+-"))))
 def test_what_is_told_adds_up(happens: list[tuple[str, int, str]]) -> None:
     """Whoever listens to the changes knows what is so, and their dates never go back nor lie in the future."""
     voices = Voices()

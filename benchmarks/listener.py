@@ -1,0 +1,165 @@
+"""Somebody who listens in a process of its own, as a worker does: what it hears, and what that takes.
+
+The process writes a line of JSON for everything its ears tell, and, for each line that it reads, what it has taken so
+far. It ends when there is nothing more to read.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, get_args
+from unittest import mock
+
+import psutil  # type: ignore[import-untyped]  # the framework brings it, without its types
+from livekit import api, rtc
+from livekit.agents import inference
+
+from bouncer.adapter import speech
+from bouncer.adapter.ears import Ears
+from bouncer.config import Config
+from bouncer.events import Event, Heard
+from bouncer.observers import Configured
+from demo.server import Server
+
+Hearing = Literal["off", "level", "speech", "speech, native"]
+HEARING: tuple[Hearing, ...] = get_args(Hearing)
+"""All that there is, and speech by the detector that is part of livekit-agents."""
+
+LIMIT = 30.0
+"""Seconds for what should take a moment, on a machine that is busy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the ears told of somebody. Instants are of the monotonic clock, which all processes share."""
+
+    identity: str
+    speaking: bool | None
+    at: float
+    """Since when it is so."""
+    told_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What the process has taken."""
+
+    at: float
+    cpu: float
+    """Seconds of all its threads, so far."""
+    memory: float
+    """Megabytes that it holds now."""
+
+
+class Listener:
+    """A process that listens, from outside."""
+
+    def __init__(self, reads: asyncio.StreamWriter, writes: asyncio.StreamReader) -> None:
+        self.told: list[Told] = []
+        self._reads, self._writes = reads, writes
+        self._costs: asyncio.Queue[Cost] = asyncio.Queue()
+        self._more = asyncio.Event()
+
+    async def cost(self) -> Cost:
+        """What it has taken so far."""
+        self._reads.write(b"\n")
+        async with asyncio.timeout(LIMIT):
+            return await self._costs.get()
+
+    async def knows(self, *identities: str) -> None:
+        """Wait until it is known of all of these whether they speak."""
+        async with asyncio.timeout(LIMIT):
+            while not {*identities} <= {told.identity for told in self.told if told.speaking is not None}:
+                self._more.clear()
+                await self._more.wait()
+
+    def speaking(self) -> int:
+        """How many it hears speaking now."""
+        return [*{told.identity: told.speaking for told in self.told}.values()].count(True)
+
+    async def follow(self) -> None:
+        """Take in what it writes, until it ends."""
+        async for line in self._writes:
+            facts = json.loads(line)
+            if "cpu" in facts:
+                self._costs.put_nowait(Cost(**facts))
+            else:
+                self.told.append(Told(**facts))
+                self._more.set()
+
+
+@asynccontextmanager
+async def listener(server: Server, room: str, hearing: Hearing) -> AsyncIterator[Listener]:
+    """Have a process join the room, hidden as a bouncer is, and listen until the context ends."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "benchmarks.listener", server.url, token(server, room, f"listener {hearing}"), hearing,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    if process.stdin is None or process.stdout is None:
+        raise OSError("the listener has no pipes")
+    listening = Listener(process.stdin, process.stdout)
+    following = asyncio.create_task(listening.follow())
+    try:
+        await listening.cost()
+        yield listening
+    finally:
+        process.stdin.close()
+        try:
+            async with asyncio.timeout(LIMIT):
+                await process.wait()
+        finally:
+            with suppress(ProcessLookupError):
+                process.kill()
+        await following
+
+
+def token(server: Server, room: str, identity: str) -> str:
+    """A token for this room; who listens is hidden, as a bouncer is."""
+    grants = api.VideoGrants(room_join=True, room=room, hidden=identity.startswith("listener") or None)
+    return api.AccessToken(server.api_key, server.api_secret).with_identity(identity).with_grants(grants).to_jwt()
+
+
+async def listen(url: str, token: str, hearing: Any) -> None:
+    """Be that process."""
+    # The SDK drops the handle of a received track twice when its publisher leaves, and says so.
+    logging.getLogger("livekit").addFilter(lambda record: "unknown FFI handle" not in record.getMessage())
+    room = rtc.Room()
+    identities: dict[str, str] = {}
+
+    def tell(event: Event) -> None:
+        if isinstance(event, Heard):
+            identities.update({p.sid: p.identity for p in room.remote_participants.values()})
+            say(identity=identities[event.sid], speaking=event.speaking, at=event.at, told_at=time.monotonic())
+
+    await room.connect(url, token, rtc.RoomOptions(auto_subscribe=False))
+    ears = Ears(room)
+    hearing, _, native = hearing.partition(", ")
+    if native:
+        load = partial(inference.VAD, min_silence_duration=0.55, max_buffered_speech=0.0, prefix_padding_duration=0.0)
+        mock.patch.object(speech, "load_vad", load).start()
+    ears.notify(Configured(Config(hearing=hearing)))
+    listening = asyncio.create_task(ears.run(tell))
+    while await asyncio.to_thread(sys.stdin.readline):
+        say(at=time.monotonic(), cpu=time.process_time(), memory=psutil.Process().memory_info().rss / 1e6)
+    listening.cancel()
+    await asyncio.gather(listening, return_exceptions=True)
+    await room.disconnect()
+    # Ended the hard way: a call from the native library while Python ends aborts the process, in one of 50 times.
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def say(**facts: object) -> None:
+    """Write a line."""
+    print(json.dumps(facts), flush=True)  # noqa: T201 - this is how it is heard
+
+
+if __name__ == "__main__":
+    asyncio.run(listen(*sys.argv[1:4]))

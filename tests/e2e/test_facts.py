@@ -1,0 +1,135 @@
+"""The facts that policies go by, on a real server: dated as the speech was played that they come from."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Literal
+
+import pytest
+import pytest_asyncio
+
+from bouncer import Participant, Room
+from bouncer.events import Connected, Info
+from bouncer.room import Kind
+from bouncer.tracker import Tracker
+from tests.e2e.listener import Listener, listening
+from tests.e2e.world import Member, World
+from tests.microphone import Microphone, Played
+from tests.sounds import at, pink, speech
+
+PRECISION = 0.5 + 0.55
+"""Seconds by which a date may be wrong: half a second, and the silence that tells Silero that an utterance is over."""
+
+
+class Company:
+    """A human and two agents who are listened to, and what is known of them."""
+
+    def __init__(self, listener: Listener) -> None:
+        self.listener = listener
+        self._infos: list[Info] = []
+        self._microphones: dict[str, Microphone] = {}
+
+    async def add(self, member: Member, kind: Kind, *, hiss: float) -> None:
+        """Take somebody in, whose microphone hisses."""
+        self._infos.append(Info(sid=member.sid, identity=member.identity, kind=kind, audio=True))
+        self._microphones[member.identity] = await self.listener.microphone(member, at(pink(1), hiss))
+        await self.listener.comes_to(member, "silent")
+
+    async def says(self, identity: str, utterance: str, db: float) -> Played:
+        """Have somebody say something."""
+        return await self._microphones[identity].plays(at(speech(utterance), db))
+
+    def room(self) -> Room:
+        """The room as it is known from what was heard so far."""
+        tracker = Tracker()
+        tracker.apply(Connected(0.0, Info(sid="PA_me", identity="me", kind=Kind.AGENT), tuple(self._infos)))
+        for heard in self.listener.told:
+            tracker.apply(heard)
+        return tracker.room()
+
+    def __getitem__(self, identity: str) -> Participant:
+        return next(p for p in self.room().participants if p.identity == identity)
+
+    async def speaks(self, identity: str) -> float:
+        """Wait until somebody is known to speak: since when."""
+        await self.listener.sees(lambda: self[identity].speaking_since is not None, f"{identity} speaks")
+        since = self[identity].speaking_since
+        assert since is not None
+        return since
+
+    async def spoke(self, identity: str) -> float:
+        """Wait until somebody is known to have ended: when."""
+        await self.listener.sees(lambda: self[identity].speaking_since is None, f"{identity} has ended")
+        ended = self[identity].spoke_at
+        assert ended is not None
+        return ended
+
+
+@pytest_asyncio.fixture(loop_scope="session", params=["level", "speech"])
+async def company(
+    request: pytest.FixtureRequest, lobby: World, caplog: pytest.LogCaptureFixture
+) -> AsyncIterator[Company]:
+    """Ana, and the agents A and B."""
+    hearing: Literal["level", "speech"] = request.param
+    async with listening(lobby, hearing, caplog) as listener:
+        company = Company(listener)
+        await company.add(await lobby.human("ana"), Kind.STANDARD, hiss=-65)
+        await company.add(await lobby.agent("A", name="support"), Kind.AGENT, hiss=-80)
+        await company.add(await lobby.agent("B", name="billing"), Kind.AGENT, hiss=-70)
+        yield company
+
+
+def is_at(fact: float | None, date: float) -> bool:
+    """Whether a fact has this date, near enough."""
+    return fact is not None and abs(fact - date) < PRECISION
+
+
+async def test_a_question_and_its_answer(company: Company) -> None:
+    """Who speaks since when, who has spoken, who has not answered and since when."""
+    async with asyncio.TaskGroup() as talk:
+        asking = talk.create_task(company.says("ana", "table", -20))
+        asks_since = await company.speaks("ana")
+    asked = asking.result()
+    assert is_at(asks_since, asked.began)
+    assert is_at(await company.spoke("ana"), asked.ended)
+    assert is_at(company["A"].unanswered_since, asked.ended)
+    assert is_at(company["B"].unanswered_since, asked.ended)
+
+    async with asyncio.TaskGroup() as talk:
+        answering = talk.create_task(company.says("A", "flight", -35))
+        answers_since = await company.speaks("A")
+    answered = answering.result()
+    assert is_at(answers_since, answered.began)
+    assert is_at(await company.spoke("A"), answered.ended)
+    assert is_at(company["A"].active_at, answered.ended)
+    assert company["A"].unanswered_since is None
+    assert is_at(company["B"].unanswered_since, asked.ended)
+
+    await company.says("ana", "yes", -30)
+    await company.listener.sees(lambda: company["A"].unanswered_since is not None, "ana said another thing")
+    assert is_at(company["B"].unanswered_since, asked.ended)
+
+
+async def test_agents_among_themselves(company: Company) -> None:
+    """Since when two of them talk with no human, since when at the same time, and that a human ends it."""
+    first = await company.says("A", "weather", -15)
+    await company.spoke("A")
+    assert is_at(company["A"].chatting_since, first.began)
+    assert company.room().chatter_since is None
+
+    second = await company.says("B", "hurry", -40)
+    await company.spoke("B")
+    assert is_at(company.room().chatter_since, second.began)
+
+    async with asyncio.TaskGroup() as talk:
+        over = [talk.create_task(company.says("A", "train", -25))]
+        await asyncio.sleep(1)
+        over.append(talk.create_task(company.says("B", "table", -25)))
+        since = [await company.speaks("A"), await company.speaks("B")]
+        at_once = all(company[identity].speaking_since for identity in "AB")
+    assert at_once
+    assert all(is_at(fact, played.result().began) for fact, played in zip(since, over, strict=True))
+    assert is_at(max(since), over[1].result().began)
+    assert is_at(company.room().chatter_since, second.began)
+
+    await company.says("ana", "yes", -20)
+    await company.listener.sees(lambda: company.room().chatter_since is None, "ana said something")

@@ -1,0 +1,231 @@
+"""Hearing speech, on a real server: recorded speech is told from noise, tones and music, and policies go by that."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import pytest_asyncio
+from livekit import rtc
+
+from tests.e2e.listener import Listener, encrypting, listening
+from tests.e2e.world import Member, World
+from tests.microphone import Microphone
+from tests.sounds import NOISES, RATE, Sound, at, music, pink, speech
+
+UTTERANCE = at(speech("hurry"), -20)
+TALK = at(np.concatenate([speech(name) for name in ("train", "flight", "table", "hurry")]), -20)
+"""Nobody pauses for breath."""
+NOISE = at(pink(2), -25)
+MUSIC = at(music(8), -25)
+HISS = at(pink(2), -60)
+
+
+def house(hearing: Literal["level", "speech"], **policies: Any) -> dict[str, Any]:
+    """Room metadata with these policies and no others."""
+    return {"bouncer": {"hearing": hearing, "policies": {"duplicates": None, **policies}}}
+
+
+class Cast:
+    """People and agents with microphones."""
+
+    def __init__(self, world: World, stack: AsyncExitStack) -> None:
+        self.world = world
+        self._stack = stack
+
+    async def human(self, identity: str) -> Microphone:
+        """Have a person join."""
+        return await self._microphone(await self.world.human(identity), HISS)
+
+    async def agent(self, identity: str, sound: Sound = HISS) -> Microphone:
+        """Have an agent join that says nothing about itself, and sounds like this."""
+        return await self._microphone(await self.world.agent(identity, name=identity.lower(), state=""), sound)
+
+    async def _microphone(self, member: Member, sound: Sound) -> Microphone:
+        microphone = Microphone(member.room)
+        self._stack.push_async_callback(microphone.close)
+        microphone.sends(sound)
+        await microphone.publish()
+        return microphone
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def cast(world: World) -> AsyncIterator[Cast]:
+    """Whoever a test needs, in a room for a bouncer to guard."""
+    async with AsyncExitStack() as stack:
+        yield Cast(world, stack)
+
+
+async def in_turn(*voices: Microphone) -> None:
+    """Speak one after the other, with a pause between, until cancelled."""
+    while True:
+        for voice in voices:
+            await voice.plays(UTTERANCE)
+            await asyncio.sleep(0.8)
+
+
+async def test_hold_music_is_active_by_level_and_idle_by_speech(world: World, cast: Cast) -> None:
+    """As all that sounds and doesn't speak; who speaks is active by both, over noise or not."""
+    await world.open(house("level", idle_timeout={"timeout": 6}))
+    await cast.agent("talking", TALK)
+    await cast.agent("talking in noise", at(TALK + at(pink(len(TALK) / RATE), -32), -20))
+    noises = {name: NOISES[name] for name in ("white", "pink", "tone", "hum", "music")}
+    for name, noise in noises.items():
+        await cast.agent(name, at(noise(8), -25))
+    await cast.agent("silent")
+    await world.gone("silent", within=30)
+    await world.stays({"talking", "talking in noise", *noises}, seconds=3)
+
+    await world.metadata(house("speech", idle_timeout={"timeout": 6}))
+
+    for name in noises:
+        await world.gone(name, within=40)
+        assert (await world.message(event="evicted", identity=name))["policy"] == "idle_timeout"
+    await world.stays({"talking", "talking in noise"}, seconds=2)
+
+
+async def test_agents_that_talk_over_each_other(world: World, cast: Cast) -> None:
+    """Taking turns they may stay, and with music in the background; talking at the same time, the younger has to go."""
+    await world.open(house("speech", crosstalk={"overlap": 2}))
+    voices = [await cast.agent(name) for name in ("A", "B")]
+    await cast.agent("C", MUSIC)
+    async with asyncio.TaskGroup() as talks:
+        talk = talks.create_task(in_turn(*voices))
+        await world.stays({"A", "B", "C"}, seconds=9)
+        talk.cancel()
+
+    for voice in voices:
+        voice.sends(TALK)
+
+    await world.gone("B", within=30)
+    assert (await world.message(event="evicted", identity="B"))["policy"] == "crosstalk"
+    await world.stays({"A", "C"}, seconds=2)
+
+
+async def test_agents_among_themselves(world: World, cast: Cast) -> None:
+    """They may stay as long as a human takes part; of that, noise from a human's microphone is none."""
+    await world.open(house("speech", lone_chatter={"timeout": 6}))
+    ana = await cast.human("ana")
+    voices = [await cast.agent(name) for name in ("A", "B")]
+    async with asyncio.TaskGroup() as talks:
+        talk = talks.create_task(in_turn(*voices, ana))
+        await world.stays({"ana", "A", "B"}, seconds=15)
+        talk.cancel()
+
+    ana.sends(NOISE)
+    async with asyncio.TaskGroup() as talks:
+        talk = talks.create_task(in_turn(*voices))
+        for name in ("A", "B"):
+            await world.gone(name, within=40)
+            assert (await world.message(event="evicted", identity=name))["policy"] == "lone_chatter"
+        talk.cancel()
+    assert "ana" in await world.present()
+
+
+async def test_an_agent_that_does_not_answer(world: World, cast: Cast) -> None:
+    """A human keeps asking: who answers is all right; who keeps silent, or plays music, is not."""
+    await world.open(house("speech", unresponsive={"timeout": 6}))
+    ana = await cast.human("ana")
+    answering = await cast.agent("answering")
+    await cast.agent("silent")
+    await cast.agent("playing", MUSIC)
+    async with asyncio.TaskGroup() as talks:
+        talk = talks.create_task(in_turn(ana, answering))
+        for identity in ("silent", "playing"):
+            told = await world.message(event="reported", identity=identity, within=40)
+            assert told["policy"] == "unresponsive"
+        await world.stays({"ana", "answering", "silent", "playing"}, seconds=3)
+        talk.cancel()
+    assert {message["identity"] for message in world.messages} == {"silent", "playing"}
+
+
+async def test_a_conversation(world: World, cast: Cast) -> None:
+    """A human and an agent talk for a while, and by no policy is anything wrong with that."""
+    policies: dict[str, Any] = {
+        "idle_timeout": {"timeout": 6},
+        "crosstalk": {"overlap": 1},
+        "lone_chatter": {"timeout": 4},
+        "unresponsive": {"timeout": 6},
+    }
+    await world.open(house("speech", **policies))
+    voices = [await cast.human("ana"), await cast.agent("A")]
+    async with asyncio.TaskGroup() as talks:
+        talk = talks.create_task(in_turn(*voices))
+        await world.stays({"ana", "A"}, seconds=15)
+        talk.cancel()
+    assert world.messages == []
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def listener(lobby: World, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Listener]:
+    """Somebody who listens for speech until the end of the test, without any trouble."""
+    async with listening(lobby, "speech", caplog) as listener:
+        yield listener
+
+
+async def test_whatever_is_published(listener: Listener) -> None:
+    """Speech is found at any rate, in any number of channels, and beside noise on another track; noise is none."""
+    names = ("stereo", "odd", "telephone", "noisy", "filmed")
+    stereo, odd, telephone, noisy, filmed = members = [await listener.world.human(name) for name in names]
+    voices = {
+        stereo: await listener.microphone(stereo, HISS, rate=48_000, channels=2),
+        odd: await listener.microphone(odd, HISS, rate=44_100),
+        telephone: await listener.microphone(telephone, HISS, rate=8_000),
+        noisy: await listener.microphone(noisy, HISS),
+    }
+    await listener.microphone(noisy, NOISE, source=rtc.TrackSource.SOURCE_SCREENSHARE_AUDIO)
+    video = rtc.LocalVideoTrack.create_video_track("camera", rtc.VideoSource(64, 64))
+    await filmed.room.local_participant.publish_track(video)
+    for member in members:
+        await listener.comes_to(member, "silent")
+    await listener.hears_nothing(noisy, 2)
+
+    await asyncio.gather(*(voice.plays(UTTERANCE) for voice in voices.values()))
+    for member in voices:
+        await listener.hears(member, "speaking", "silent")
+    await listener.hears_nothing(filmed)
+
+
+async def test_cut_off(listener: Listener) -> None:
+    """Muted, or unpublished, in the middle of a word, it is silent; back again, it is heard anew."""
+    ana = await listener.world.human("ana")
+    await listener.hears(ana, "silent")
+    voice = await listener.microphone(ana, TALK)
+    await listener.hears(ana, "unknown", "speaking")
+
+    voice.mute()
+    await listener.hears(ana, "silent")
+    await listener.hears_nothing(ana, 2)
+    voice.unmute()
+    await listener.hears(ana, "speaking")
+
+    await voice.unpublish()
+    await listener.comes_to(ana, "silent")
+    await listener.hears_nothing(ana, 2)
+    await listener.microphone(ana, TALK)
+    await listener.hears(ana, "unknown", "speaking")
+
+
+async def test_a_track_that_stalls(listener: Listener) -> None:
+    """Of one that sends nothing at all, although it isn't muted, nothing is known."""
+    ana = await listener.world.human("ana")
+    await listener.hears(ana, "silent")
+    voice = await listener.microphone(ana, TALK, queue=0)
+    await listener.hears(ana, "unknown", "speaking")
+
+    voice.sends(None)
+    await listener.comes_to(ana, "unknown")
+    voice.sends(TALK)
+    await listener.hears(ana, "speaking")
+
+
+async def test_encrypted(listener: Listener) -> None:
+    """Of what is encrypted end to end nothing is known, and it is never speech."""
+    async with encrypting(listener.world, "ana") as room:
+        sid = room.local_participant.sid
+        await listener.hears(sid, "silent")
+        await listener.microphone(room, TALK)
+        await listener.hears(sid, "unknown")
+        await listener.hears_nothing(sid, 3)
