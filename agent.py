@@ -29,7 +29,7 @@ budget = CallBudget(settings.api_per_minute)
 async def bouncer(ctx: JobContext) -> None:
     """Guard one room until it closes."""
     room = LiveKitRoom(ctx, budget, server.draining_rooms)
-    messages, ears = RoomMessages(room), Ears(ctx.room)
+    messages, ears = RoomMessages(room.send_data), Ears(ctx.room)
     patrol = Patrol(
         tracker=Tracker(settings.agent_name),
         api=room,

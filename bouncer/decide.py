@@ -5,7 +5,7 @@ whatever a policy yields, nothing but another agent that is present and not exem
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import islice
 from math import isfinite
@@ -15,6 +15,9 @@ from bouncer.room import UNLISTED_FOR, Instant, Participant, Role, Room
 
 BUDGET_WINDOW = 60.0
 """Seconds over which `max_per_minute` counts."""
+
+MAX_ERROR = 500
+"""Characters that are kept of what a policy raised."""
 
 RETELL = 0.5
 """Seconds by which a due date has to move before its notice is given again, so that rounding never repeats it."""
@@ -132,8 +135,10 @@ def decide(room: Room, rules: Sequence[Rule], guards: Guards, now: Instant, ledg
     for rule in rules:
         try:
             findings += _findings(rule, room)
-        except Exception as error:  # noqa: BLE001 - law 6: whatever a policy raises is a fault of that policy alone
-            faults.append(Fault(rule, f"{type(error).__name__}: {error}"))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - law 6: whatever a policy raises is a fault of that policy alone
+            faults.append(Fault(rule, _described(error)))
 
     order = {rule.id: position for position, rule in enumerate(rules)}
     findings.sort(key=lambda f: (f.verdict.due, f.participant.age, order[f.rule.id]))
@@ -177,8 +182,22 @@ def decide(room: Room, rules: Sequence[Rule], guards: Guards, now: Instant, ledg
 def _findings(rule: Rule, room: Room) -> list[Finding]:
     """All that the rule says of the room, or the error that makes it a fault.
 
+    Nobody has to leave on account of what may be a bouncer whose dispatch is not listed yet, before that is known.
+
     Raises: whatever the policy raises; ValueError for a verdict that can't be one.
     """
+    verdicts = _verdicts(rule, room)
+    if verdicts and (unknown := {agent.sid: agent for agent in room.agents if agent.may_be_bouncer}):
+        known_at = max(agent.joined_at for agent in unknown.values()) + UNLISTED_FOR
+        otherwise = _verdicts(rule, room.without(frozenset(unknown)))
+        for sid in verdicts.keys() - unknown.keys():
+            due = min(known_at, otherwise[sid].due) if sid in otherwise else known_at
+            verdicts[sid] = replace(verdicts[sid], due=max(due, verdicts[sid].due))
+    return [Finding(verdict, rule) for verdict in verdicts.values()]
+
+
+def _verdicts(rule: Rule, room: Room) -> dict[str, Verdict]:
+    """What the rule says, the earliest verdict on each participant, by sid."""
     present = {p.sid: p for p in room.participants}
     earliest: dict[str, Verdict] = {}
     limit = (len(present) + 4) ** 2
@@ -198,7 +217,16 @@ def _findings(rule: Rule, room: Room) -> list[Finding]:
         known = earliest.get(who.sid)
         if known is None or settled.due < known.due:
             earliest[who.sid] = settled
-    return [Finding(verdict, rule) for verdict in earliest.values()]
+    return earliest
+
+
+def _described(error: BaseException) -> str:
+    """What a policy raised, cut to MAX_ERROR characters: it may quote the whole room. Its text may raise as well."""
+    try:
+        text = str(error)
+    except BaseException as failure:  # noqa: BLE001 - as above
+        text = f"its text raises {type(failure).__name__}"
+    return f"{type(error).__name__}: {text}"[:MAX_ERROR]
 
 
 def _evictable(who: Participant, room: Room) -> bool:
@@ -261,6 +289,7 @@ def _with_their_avatars(
         for avatar in room.avatars
         if (principal := principals.get(avatar.on_behalf_of))
         and avatar.sid not in leaving
+        and (avatar.sid, principal.rule.id) not in ledger.handled
         and avatar.active
         and not guards.exempts(avatar)
         and ledger.retry_at.get(avatar.sid, now) <= now

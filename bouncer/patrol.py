@@ -10,6 +10,7 @@ who is a bouncer is told by the dispatches, which nobody in a room can forge.
 
 import asyncio
 import contextlib
+import math
 import random
 import sys
 from collections import Counter, deque
@@ -45,6 +46,8 @@ SETTLE = 0.01
 """Seconds for which what happened is gathered before it is looked at: a burst of events is one evaluation."""
 STALL = 2.0
 """Seconds by which a timer may be late before we take it that the process was frozen, or the machine asleep."""
+LIST_APART = 0.5
+"""Seconds between two lists when much happens: a crowd that joins must not spend the calls that evictions need."""
 RELIST = 1.0
 """Seconds between lists while an agent's dispatch is not listed yet, or somebody was missing from the last one."""
 BACKOFF = (0.5, 30.0)
@@ -102,11 +105,13 @@ class Patrol:
         self._changed = asyncio.Event()
         self._list_wanted = asyncio.Event()
         self._list_at: Instant = 0.0
+        self._listed_at: Instant = -math.inf
         self._look_after: Instant = 0.0
         self._closed = self._surveyed = False
         self._rank = 0
         self._surplus_at: Instant | None = None
         self._under_way: dict[str, Finding] = {}
+        self._together: dict[str, tuple[Finding, ...]] = {}
         self._evictions: set[asyncio.Task[None]] = set()
         self._unsent: set[str] = set()
         self._sent: deque[Instant] = deque()
@@ -125,7 +130,8 @@ class Patrol:
         self.tracker.apply(event)
         if isinstance(event, Connected):
             self._surveyed = False
-        if isinstance(event, Joined | Connected) and not self._rank:
+            self.list_soon()
+        elif isinstance(event, Joined) and not self._rank:
             self.list_soon()
         self._wake()
 
@@ -147,8 +153,8 @@ class Patrol:
         self._wake()
 
     def list_soon(self, after: float = 0.0) -> None:
-        """Have the participants listed in that many seconds at the latest."""
-        self._list_at = min(self._list_at, self._loop.time() + after)
+        """Have the participants listed in that many seconds, but not too soon after the last list."""
+        self._list_at = min(self._list_at, max(self._loop.time() + after, self._listed_at + LIST_APART))
         self._list_wanted.set()
 
     async def run(self) -> None:
@@ -279,7 +285,8 @@ class Patrol:
     def _act(self, decision: Decision, evictor: Evictor) -> None:
         now = self._loop.time()
         for fault in decision.faults:
-            if self._first_time("fault", fault.rule.id, fault.error):
+            # By its kind: the text may be another one each time.
+            if self._first_time("fault", fault.rule.id, fault.error.partition(":")[0]):
                 self._notify(Faulted(fault))
         for hold in decision.held:
             if self._first_time(*hold.finding.key, hold.by):
@@ -296,6 +303,7 @@ class Patrol:
                 self._unsent.add(sid)
             self._evicted[finding.participant.identity] = finding
             self._under_way[sid] = finding
+            self._together[sid] = decision.evictions
             task = asyncio.create_task(self._evict(finding, evictor), name="bouncer_evict")
             self._evictions.add(task)
             task.add_done_callback(self._evictions.discard)
@@ -310,6 +318,7 @@ class Patrol:
         finally:
             self._unsent.discard(who.sid)
             self._under_way.pop(who.sid, None)
+            self._together.pop(who.sid, None)
         now = self._loop.time()
         if outcome not in (Outcome.REMOVED, Outcome.LEFT):
             self._evicted.pop(who.identity, None)
@@ -333,7 +342,8 @@ class Patrol:
         """Whether this eviction, which is under way, would be decided on at this moment too.
 
         Those who are leaving by other rules have left, as in any decision. Those who are leaving by the same one have
-        not: one alone would be no chatter, and no hand-off. The budget was set aside when it was decided.
+        not, even if they are gone by now: one alone would be no chatter, and no hand-off. Unless one of them would have
+        stayed, as the room is now: then what counts is who is here. The budget was set aside when it was decided.
         """
         config = self._in_force()
         if config is None or not self._evictors[config.mode].sends:
@@ -342,16 +352,34 @@ class Patrol:
         principal = self._evicted.get(who.on_behalf_of) if finding.follows else None
         if principal and principal.participant.sid in self._unsent:
             # As long as the removal of an avatar's principal has not gone out, it may still be called off.
-            return self._still_due(principal)
+            return not config.guards.exempts(who) and self._still_due(principal)
+        now, guards, room = self._loop.time(), _without_budget(config.guards), self.tracker.room()
+        ledger = replace(self._ledger(), leaving=frozenset(), unsent=0)
+        # Who has to leave by another rule too leaves in any case.
+        others = [rule for rule in config.rules if rule.id != finding.rule.id]
+        anyway = {f.participant.sid for f in decide(room, others, guards, now, ledger).evictions}
         leaving = {
             sid
             for sid, other in self._under_way.items()
-            if sid != who.sid and (finding.follows or other.rule.id != finding.rule.id)
+            if sid != who.sid and (finding.follows or other.rule.id != finding.rule.id or sid in anyway)
         }
-        ledger = replace(self._ledger(), leaving=frozenset(leaving), unsent=0)
-        now, guards = self._loop.time(), _without_budget(config.guards)
-        decision = self._certain(self.tracker.room(), config.rules, guards, now, ledger)
-        return any(f.participant.sid == who.sid for f in decision.evictions)
+        ledger = replace(ledger, leaving=frozenset(leaving))
+        gone = tuple(f.participant for f in self._together.get(who.sid, ()) if self._was_removed(f, finding))
+
+        def due(company: tuple[Participant, ...]) -> set[str]:
+            before = replace(room, participants=(*room.participants, *company))
+            decision = self._certain(before, config.rules, guards, now, ledger)
+            return {f.participant.sid for f in decision.evictions}
+
+        together = due(gone)
+        return who.sid in (together if all(other.sid in together for other in gone) else due(()))
+
+    def _was_removed(self, other: Finding, finding: Finding) -> bool:
+        """Whether somebody who was to leave by the same rule is gone by our doing."""
+        who = other.participant
+        alike = other.rule.id == finding.rule.id and not finding.follows
+        ours = self._evicted.get(who.identity) is other and who.sid not in self._unsent
+        return alike and ours and not self.tracker.has(who.sid)
 
     def _leave_within(self, finding: Finding) -> float:
         """Seconds that an agent gets to leave once its dispatch is deleted; 0 where others could depend on that.
@@ -360,9 +388,11 @@ class Patrol:
         whom it isn't known which dispatch it is of. A per-publisher dispatch also serves those who are yet to come.
         """
         who = finding.participant
-        agents = self._agents()
-        spared = [a for a in agents if a.sid not in self._under_way and a.dispatch == who.dispatch]
-        if self.config is None or not who.dispatch or who.publisher or spared or not all(a.dispatch for a in agents):
+        others = self.tracker.room().participants
+        leaving = {sid for sid, other in self._under_way.items() if sid == who.sid or self._still_due(other)}
+        spared = any(p.dispatch == who.dispatch for p in others if p.sid not in leaving)
+        unknown = any(not a.dispatch for a in self._agents())
+        if self.config is None or not who.dispatch or who.publisher or spared or unknown:
             return 0.0
         return self.config.leave_within
 
@@ -428,7 +458,7 @@ class Patrol:
         """
         if not self._spent or self._unsettled():
             return
-        spent, self._spent = self._spent - {agent.dispatch for agent in self._agents()}, set()
+        spent, self._spent = self._spent - {p.dispatch for p in self.tracker.room().participants}, set()
         for dispatch in sorted(spent):
             try:
                 await self._api.delete_dispatch(dispatch)
@@ -454,7 +484,8 @@ class Patrol:
                         await self._list_wanted.wait()
                 continue
             every = min(config.reconcile, STANDBY_LIST) if self._rank else config.reconcile
-            self._list_at = self._loop.time() + every * (0.9 + 0.2 * self._jitter())
+            self._listed_at = self._loop.time()
+            self._list_at = self._listed_at + every * (0.9 + 0.2 * self._jitter())
             try:
                 if not await self._look():
                     self._list_at = self._look_after

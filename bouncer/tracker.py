@@ -36,6 +36,8 @@ ON_BEHALF_OF_ATTRIBUTE = "lk.publish_on_behalf"
 MISSING_FOR = 0.9
 """Seconds between two lists in a row that lack somebody, for them to be gone: one may drop somebody for a moment in a
 cluster (livekit/livekit #4316), and so may the next if it is asked for at once."""
+ANNOUNCED_WITHIN = 3.0
+"""Seconds by which LiveKit is late at most with what a participant that publishes nothing says of itself."""
 MAX_DEPARTED = 1024
 """How many of those who left are remembered, in case they are back with the same sid after a reconnect."""
 
@@ -90,7 +92,8 @@ class Tracker:
     """The sids of the avatars, also orphaned ones, by the identity of the principal that they name."""
     _humans_came: bool = False
     _humans_left_at: Instant | None = None
-    _evicted_at: OrderedDict[str, Instant] = field(default_factory=OrderedDict)
+    _evicted_at: OrderedDict[str, tuple[Instant, ...]] = field(default_factory=OrderedDict)
+    """When a removal was last sent, by identity; of one that was back by then also the last one before it was."""
 
     def apply(self, event: Event) -> None:
         """Take in one event. Events of one source come in order; sources may be interleaved at will."""
@@ -102,7 +105,7 @@ class Tracker:
             case Disconnected():
                 self.blind = True
             case Stalled(at):
-                self._watch_anew(at)
+                self._watch_anew(at, believe_nothing=True)
             case Joined(at, info):
                 self._see(info, at, as_of=at)
                 self._settle(at)
@@ -125,15 +128,20 @@ class Tracker:
                     known.job = self._jobs.get(known.info.identity, known.job)
                 self._settle(at)
             case RemovalSent(at, identity):
-                self._evicted_at[identity] = at
+                self._evicted_at[identity] = (*self._evicted_before(identity), at)
                 self._evicted_at.move_to_end(identity)
                 if len(self._evicted_at) > MAX_DEPARTED:
                     self._evicted_at.popitem(last=False)
 
-    def _watch_anew(self, at: Instant) -> None:
-        """Begin a new time of watching: what was not watched is nobody's fault."""
+    def _watch_anew(self, at: Instant, *, believe_nothing: bool = False) -> None:
+        """Begin a new time of watching: what was not watched is nobody's fault.
+
+        If we believe nothing, what we just heard proves nobody alive: it may be old.
+        """
         self._watching_since = at
         for member in self._members.values():
+            if believe_nothing:
+                member.alive_at = member.info.joined_at
             member.unanswered_since = member.chatting_since = None
 
     def has(self, sid: str) -> bool:
@@ -152,8 +160,14 @@ class Tracker:
             participants=tuple(map(self._participant, self._members.values())),
             watching_since=self._watching_since,
             humans_left_at=self._watched(self._humans_left_at),
-            evicted_at=dict(self._evicted_at),
+            evicted_at={i: (*ats[-1:], *self._evicted_before(i))[-1] for i, ats in self._evicted_at.items()},
         )
+
+    def _evicted_before(self, identity: str) -> tuple[Instant, ...]:
+        """When a removal was last sent before the identity joined as it is now, if that is known."""
+        here = self._members.get(self._by_identity.get(identity, ""))
+        sent = self._evicted_at.get(identity, ())
+        return tuple(at for at in sent if here is None or at <= here.info.joined_at)[-1:]
 
     def _watched(self, at: Instant | None) -> Instant | None:
         """The instant, or since when we watch if that is later: unwatched time is nobody's fault."""
@@ -289,17 +303,18 @@ class Tracker:
             case Attributes(at, _, attributes):
                 member.told_at = max(member.told_at, at)
                 member.info = replace(member.info, attributes=dict(attributes))
-                self._alive(member, at)
+                self._showed(member, at)
                 self._take_state(member, attributes, at)
             case Signal(at, _, active, audio):
                 member.audio |= audio
                 self._alive(member, at, active=active)
             case Heard(at, _, speaking):
                 unheard, member.heard = member.audio and member.heard is None and speaking is not None, speaking
-                if speaking:
-                    self._alive(member, at)
                 is_avatar = self._role(member) is Role.AVATAR
                 speaker = self._members.get(self._by_identity.get(member.on_behalf_of, "")) if is_avatar else member
+                for voice in (member, speaker) if speaking else ():
+                    if voice:
+                        self._alive(voice, at)
                 if unheard and speaker:
                     # For all we know it spoke until now: time in which it wasn't heard is nobody's fault.
                     speaker.active_at = max(speaker.active_at, at)
@@ -313,13 +328,19 @@ class Tracker:
         if state in ACTIVE_STATES or member.state in ACTIVE_STATES:
             member.active_at = max(member.active_at, at)
         if member.seen_at < at:
-            self._alive(member, at)
+            self._showed(member, at)
             self._react(member, at)
         member.state, member.state_at = state, at
         self._note_speech(member, at)
 
+    def _showed(self, member: _Member, at: Instant) -> None:
+        """Take a change of its attributes as a sign of life, at the earliest instant at which it may have happened."""
+        self._alive(member, at if member.audio else at - ANNOUNCED_WITHIN)
+
     def _alive(self, member: _Member, at: Instant, *, active: bool = False) -> None:
-        member.alive_at = max(member.alive_at, at)
+        if at >= self._watching_since + ANNOUNCED_WITHIN:
+            # Before, it may be late news of a time in which we were blind or frozen.
+            member.alive_at = max(member.alive_at, at)
         if active:
             member.active_at = max(member.active_at, at)
 
@@ -367,9 +388,7 @@ class Tracker:
 
     def _agent_spoke(self, agent: _Member, at: Instant) -> None:
         """An agent began or ended speaking."""
-        if agent.seen_at < at:
-            # Found speaking by what it says of itself, it may have died meanwhile.
-            self._alive(agent, at, active=True)
+        agent.active_at = max(agent.active_at, at)
         self._react(agent, at)
         if agent.speaking_since is not None and agent.chatting_since is None and not self._a_human_speaks():
             agent.chatting_since = at
@@ -379,7 +398,7 @@ class Tracker:
         quiet = not self._a_human_speaks()
         for agent in self._members.values():
             if self._role(agent) is Role.AGENT:
-                unmoved = agent.speaking_since is None and agent.reacted_at <= at
+                unmoved = agent.speaking_since is None and max(agent.reacted_at, agent.info.joined_at) <= at
                 if asks and unmoved and agent.unanswered_since is None:
                     agent.unanswered_since = at
                 agent.chatting_since = at if quiet and agent.speaking_since is not None else None

@@ -65,8 +65,9 @@ class Duplicates:
         """Verdicts on all but the `max` agents of a group with the best right to stay."""
         order = in_order(group, newest=self.keep == "newest")
         kept = order[: self.max]
-        for agent in order[self.max :]:
-            due = max(agent.joined_at, kept[-1].joined_at) + self.grace
+        for place, agent in enumerate(order[self.max :], self.max):
+            full_at = sorted(other.joined_at for other in order[:place])[self.max - 1]
+            due = max(agent.joined_at, full_at) + self.grace
             yield Verdict(agent, max(due, known_by(agent, kept)), self._reason(agent, kept))
 
     def _reason(self, agent: Participant, kept: list[Participant]) -> str:

@@ -31,7 +31,7 @@ class MaxAgents:
     def evaluate(self, room: Room) -> Iterator[Verdict]:
         order = in_order(room.agents)
         kept = order[: self.max]
-        for agent in order[self.max :]:
-            joined_at = max(agent.joined_at, kept[-1].joined_at)
-            due = max(joined_at + self.grace, known_by(agent, kept))
+        for place, agent in enumerate(order[self.max :], self.max):
+            full_at = sorted(other.joined_at for other in order[:place])[self.max - 1]
+            due = max(max(agent.joined_at, full_at) + self.grace, known_by(agent, kept))
             yield Verdict(agent, due, f"is past the limit of {self.max} in the room")

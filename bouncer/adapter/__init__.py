@@ -7,6 +7,7 @@ stand beside the lines that need one.
 
 import asyncio
 import logging
+import math
 import os
 import threading
 from collections import deque
@@ -50,6 +51,8 @@ CONNECT_WITHIN = 30.0
 """Seconds for connecting to the room. One that hangs is listed ACTIVE all the same, so it must not go on unnoticed."""
 SAY_AGAIN = 1.0
 """Seconds after which we say again that we guard the room, if that could not be said."""
+ENDED_WITHIN = 10.0
+"""Seconds after our connection was made anew in which the server may end our job for it; it takes a moment."""
 MAX_READERS = 32
 """Text streams read at the same time in one room; of further ones only the opening counts."""
 TEXT_TOPICS = ("lk.transcription", "lk.chat")
@@ -189,13 +192,20 @@ class LiveKitRoom:
         self._tasks: list[asyncio.Task[None]] = []
         self._guards = True
         self._unsaid = asyncio.Event()
+        self._room_sid = ""
+        self._changed = False
+        """Whether the room's metadata changed while we reconnected."""
+        self._restored_at = -math.inf
+        """When our connection was last made anew; infinity while that is being tried."""
 
     async def guard(self, patrol: Patrol, *background: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Connect, and have the patrol guard the room until the job ends. Returns once it does.
 
         Raises: TimeoutError if the connection can't be made; the framework's errors if it is refused.
         """
+        self._room_sid = self._ctx.job.room.sid
         self._listen(patrol)
+        self._follow(patrol)
         async with asyncio.timeout(CONNECT_WITHIN):
             await self._ctx.connect(auto_subscribe=AutoSubscribe.SUBSCRIBE_NONE)
         self._connected(patrol)
@@ -212,9 +222,40 @@ class LiveKitRoom:
             for task in (*self._tasks, *self._readers):
                 task.cancel()
             await asyncio.gather(*self._tasks, *self._readers, return_exceptions=True)
+            if self._loop.time() - self._restored_at < ENDED_WITHIN:
+                await self._replace()
 
         self._ctx.add_shutdown_callback(close)
         logger.info("guarding", extra={"lk.pii.room_name": self._name})
+
+    async def _replace(self) -> None:
+        """Dispatch a successor, if this job ends although nobody wanted it to: its dispatch is still there.
+
+        On a full reconnect the server takes the end of our old connection for that of the agent, and ends our job;
+        self-hosted, it restarts none (livekit-server 1.13.5, for jobs that are older than 5 s).
+        """
+        try:
+            if self._ctx.job.dispatch_id in {job.dispatch for job in await self.list_jobs(urgent=True)}:
+                successor = await self.dispatch_successor()
+                await self.delete_dispatch(self._ctx.job.dispatch_id)
+                logger.info("replaced", extra={"lk.pii.room_name": self._name, "dispatch": successor})
+        except ApiError as error:
+            logger.warning("not replaced", extra={"lk.pii.room_name": self._name, "error": str(error)})
+
+    async def _configure_anew(self, patrol: Patrol) -> None:
+        """Take in metadata that changed while we reconnected, unless it is only that the server knows none any more.
+
+        A server that was restarted makes the room anew, without its metadata. That lifts no exemption, and ends no dry
+        run; what anybody has written since does.
+        """
+        before, self._room_sid = self._room_sid, await self._room.sid
+        changed, self._changed = self._changed, False
+        if not changed:
+            return
+        if self._room_sid == before or self._room.metadata:
+            patrol.configure(self._room.metadata or "")
+        else:
+            logger.warning("the room was made anew", extra={"lk.pii.room_name": self._name, "in_force": "as before"})
 
     async def _announce(self) -> None:
         """Say that we guard the room, each time that we are connected: a full reconnect forgets what we said."""
@@ -286,12 +327,32 @@ class LiveKitRoom:
         room.on("track_unmuted", unmuted)
         room.on("data_received", data)
         room.on("transcription_received", transcribed)
-        room.on("room_metadata_changed", lambda _, metadata: patrol.configure(metadata))
-        room.on("reconnecting", lambda: tell(Disconnected(now())))
-        room.on("reconnected", lambda: self._connected(patrol))
-        room.on("disconnected", lambda *_: patrol.close())
         for topic in TEXT_TOPICS:
             room.register_text_stream_handler(topic, lambda reader, identity: self._read(reader, identity, patrol))
+
+    def _follow(self, patrol: Patrol) -> None:
+        """Tell the patrol what becomes of our connection, and what the room's metadata is."""
+        room, now = self._room, self._loop.time
+
+        def reconfigured(_: str, metadata: str) -> None:
+            if patrol.tracker.blind:
+                self._changed = True
+            else:
+                patrol.configure(metadata)
+
+        def reconnecting() -> None:
+            self._restored_at = math.inf
+            patrol.tell(Disconnected(now()))
+
+        def reconnected() -> None:
+            self._restored_at = now()
+            self._connected(patrol)
+            self._keep(self._configure_anew(patrol))
+
+        room.on("room_metadata_changed", reconfigured)
+        room.on("reconnecting", reconnecting)
+        room.on("reconnected", reconnected)
+        room.on("disconnected", lambda *_: patrol.close())
 
     def _read(self, reader: rtc.TextStreamReader, identity: str, patrol: Patrol) -> None:
         """Note each piece of a text stream. What it says is not looked at."""
@@ -312,7 +373,11 @@ class LiveKitRoom:
         if len(self._readers) >= MAX_READERS:
             reader.close()
             return
-        task = self._loop.create_task(read())
+        self._keep(read())
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do it beside the rest, until it is done or the job ends."""
+        task = self._loop.create_task(work)
         self._readers.add(task)
         task.add_done_callback(self._readers.discard)
 

@@ -3,9 +3,10 @@
 import asyncio
 import json
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from bouncer.api import ApiError, RoomApi
+from bouncer.api import ApiError
 from bouncer.decide import Finding
 from bouncer.eviction import Outcome
 from bouncer.observers import Configured, Evicted, HeldBack, News, Noticed, Ranked, Refused, Reported
@@ -30,9 +31,9 @@ _EVENTS = {
 class RoomMessages:
     """Tells the room what is done and why, unless its configuration says `"announce": false`."""
 
-    def __init__(self, api: RoomApi) -> None:
-        """Make an observer; what it is told goes out while `run` runs."""
-        self._api = api
+    def __init__(self, send: Callable[[bytes], Awaitable[None]]) -> None:
+        """Make an observer; what it is told goes out, by `RoomApi.send_data`, while `run` runs."""
+        self._send_data = send
         self._announce = True
         self._mode = ""
         self._stands_by = False
@@ -64,7 +65,7 @@ class RoomMessages:
         while True:
             message = await self._waiting.get()
             try:
-                await self._api.send_data(json.dumps(message, ensure_ascii=False).encode(errors="replace"))
+                await self._send_data(json.dumps(message, ensure_ascii=False).encode(errors="replace"))
             except ApiError as error:
                 logger.debug("message not sent", extra={"event": message["event"], "error": str(error)})
             except Exception:

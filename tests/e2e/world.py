@@ -242,23 +242,30 @@ class World:
         hidden: bool = False,
     ) -> Member:
         """Have somebody join with a token of this kind, `grant` being the agent grant."""
-        grants = api.VideoGrants(
-            room_join=True, room=self.room, agent=grant or None, hidden=hidden or None, can_update_own_metadata=True
-        )
-        token = (
-            api.AccessToken(self.server.api_key, self.server.api_secret)
-            .with_identity(identity)
-            .with_kind(kind)
-            .with_grants(grants)
-            .with_attributes(dict(attributes or {}))
-        )
-        member = Member(self.server.url, identity, token.to_jwt())
+        token = self.token(identity, kind=kind, grant=grant, attributes=attributes, hidden=hidden)
+        member = Member(self.server.url, identity, token)
         await member.join()
         self._members.append(member)
         if audio:
             await member.publish_audio()
             await self.until(lambda: self._publishes(identity), f"the track of {identity} is listed")
         return member
+
+    def token(
+        self,
+        identity: str,
+        *,
+        kind: Kind = "standard",
+        grant: bool = False,
+        attributes: Mapping[str, str] | None = None,
+        hidden: bool = False,
+    ) -> str:
+        """Make a token that lets somebody into the room; whoever joins with it may change its own metadata."""
+        grants = api.VideoGrants(
+            room_join=True, room=self.room, agent=grant or None, hidden=hidden or None, can_update_own_metadata=True
+        )
+        token = api.AccessToken(self.server.api_key, self.server.api_secret).with_identity(identity).with_kind(kind)
+        return token.with_grants(grants).with_attributes(dict(attributes or {})).to_jwt()
 
     async def dispatch(self, agent_name: str, **metadata: object) -> Job:
         """Dispatch an agent of framework_agent.py, and wait until it is there."""
@@ -333,7 +340,8 @@ class World:
 
     def _on_data(self, packet: rtc.DataPacket) -> None:
         self._hears = True
-        if packet.topic == "bouncer":
+        # Whoever may send data can send on this topic too; only what has no sender comes from the server.
+        if packet.topic == "bouncer" and packet.participant is None:
             self.messages.append(json.loads(packet.data))
 
 

@@ -36,7 +36,7 @@ def test_max_lets_that_many_stay() -> None:
     house = room(*(agent(i, "assistant", joined=j) for i, j in [("A", 1), ("B", 2), ("C", 3), ("D", 4)]))
 
     assert verdicts(house, max=2) == {"C": 5, "D": 6}
-    assert verdicts(house, max=2, keep="newest") == {"A": 5, "B": 5}
+    assert verdicts(house, max=2, keep="newest") == {"A": 5, "B": 6}
 
 
 @pytest.mark.parametrize(

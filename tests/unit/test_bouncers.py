@@ -312,7 +312,7 @@ async def test_a_room_that_is_off_is_handed_over_too() -> None:
 async def test_what_is_wrong_with_the_configuration_is_told_by_one_of_them() -> None:
     """The one that acts."""
     async with FakeRoom(STRICT) as room:
-        messages = RoomMessages(room)
+        messages = RoomMessages(room.send_data)
         room.recorder.notify = messages.notify  # type: ignore[method-assign]
         sending = asyncio.create_task(messages.run())
         comes(room, "agent-AJ_elder")

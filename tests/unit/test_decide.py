@@ -1,12 +1,14 @@
 """The decision: what the guards hold back, whom a rule judges, who is told, who goes along, and who wins a tie."""
 
-from collections.abc import Mapping
-from typing import Any
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import pytest
 
-from bouncer import Kind, Participant, Policy, Role, Room
-from bouncer.decide import Decision, Finding, Guards, Ledger, decide
+from bouncer import Kind, Participant, Policy, Role, Room, Verdict
+from bouncer.decide import MAX_ERROR, Decision, Finding, Guards, Ledger, decide
 from bouncer.policy import Rule
 from bouncer.testing import agent, avatar, human, participant, room
 from policies.allow_list import AllowList
@@ -636,3 +638,43 @@ def test_what_comes_is_listed_by_date_and_the_first_of_it_wakes() -> None:
 def test_nothing_comes_and_nothing_wakes() -> None:
     """A room in which nobody breaks anything is left in peace."""
     assert at(50, room(human("H"), agent("A", state="thinking")), IDLE) == Decision()
+
+
+class Unspeakable(Exception):  # noqa: N818 - not an error of ours
+    """An exception that can't be shown."""
+
+    def __str__(self) -> str:
+        raise self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Raising:
+    """Raises."""
+
+    name: ClassVar[str] = "raising"
+    error: BaseException
+
+    def evaluate(self, _: Room) -> Iterable[Verdict]:
+        """Raise it."""
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [SystemExit(), GeneratorExit(), asyncio.CancelledError(), Unspeakable(), RuntimeError("x" * 1_000_000)],
+    ids=lambda error: type(error).__name__,
+)
+def test_whatever_a_policy_raises_is_a_fault(error: BaseException) -> None:
+    """Also what would end a program or a task, and what has no text or too much of it."""
+    decision = at(200, room(agent("A")), Raising(error=error), OLD)
+
+    (fault,) = decision.faults
+    assert fault.error.startswith(type(error).__name__)
+    assert len(fault.error) <= MAX_ERROR
+    assert evicted(decision) == {"A": "max_lifetime"}
+
+
+def test_a_fault_does_not_keep_anybody_from_ending_the_program() -> None:
+    """Ctrl-C is the user's, not the policy's."""
+    with pytest.raises(KeyboardInterrupt):
+        at(200, room(agent("A")), Raising(error=KeyboardInterrupt()))

@@ -10,7 +10,6 @@ import pytest
 from bouncer.api import ApiError, Trouble
 from bouncer.config import Config, ConfigError, Layer, Problem, load
 from bouncer.decide import Decision, Fault, Finding, Held, Hold
-from bouncer.events import Info, Job
 from bouncer.eviction import Outcome
 from bouncer.observers import (
     Configured,
@@ -263,31 +262,11 @@ class Api:
             raise ApiError(trouble, "the test says so")
         self.sent.append(payload)
 
-    async def list_participants(self, *, urgent: bool = False) -> tuple[Info, ...]:
-        """Never called."""
-        raise NotImplementedError(urgent)
-
-    async def list_jobs(self, *, urgent: bool = False) -> tuple[Job, ...]:
-        """Never called."""
-        raise NotImplementedError(urgent)
-
-    async def get_participant(self, identity: str) -> Info | None:
-        """Never called."""
-        raise NotImplementedError(identity)
-
-    async def remove_participant(self, identity: str) -> bool:
-        """Never called."""
-        raise NotImplementedError(identity)
-
-    async def delete_dispatch(self, dispatch: str) -> bool:
-        """Never called."""
-        raise NotImplementedError(dispatch)
-
 
 async def packets(*news: News, api: Api | None = None) -> list[bytes]:
     """What the room is sent."""
     api = api or Api()
-    messages = RoomMessages(api)
+    messages = RoomMessages(api.send_data)
     for each in news:
         messages.notify(each)
     assert api.sent == []
@@ -453,7 +432,7 @@ class TestMessages:
     async def test_what_comes_while_it_runs_is_sent(self) -> None:
         """Without waiting for more."""
         api = Api()
-        messages = RoomMessages(api)
+        messages = RoomMessages(api.send_data)
         running = asyncio.create_task(messages.run())
         for i in range(3):
             messages.notify(Reported(finding(sid=f"PA_{i}")))

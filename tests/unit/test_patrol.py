@@ -2,14 +2,18 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
 from typing import Any
 from unittest.mock import patch
 
 from bouncer.api import Trouble
-from bouncer.events import Disconnected, Heard, Job
+from bouncer.events import Disconnected, Heard, Info, Job
 from bouncer.observers import Faulted, HeldBack, Noticed, Refused, Reported, Troubled
-from bouncer.room import Kind
+from bouncer.room import Kind, Room
 from bouncer.tracker import Tracker
+from policies.idle_timeout import IdleTimeout
 from tests.fake import FakeRoom
 from tests.virtual import virtual
 
@@ -581,6 +585,50 @@ async def test_an_error_in_the_loop_does_not_end_it() -> None:
 
 
 @virtual
+async def test_a_crowd_that_joins_costs_two_lists_a_second() -> None:
+    """Whoever joins and leaves all the time must not spend the calls that evictions, and other rooms, need."""
+    async with FakeRoom() as room:
+        await asyncio.sleep(5)
+        before = room.calls["list_participants"]
+        for number in range(200):
+            room.join(f"human {number}")
+            await asyncio.sleep(0.05)
+
+        assert 2 <= room.calls["list_participants"] - before <= 22
+
+
+@virtual
+async def test_a_fault_is_told_once_whatever_its_text() -> None:
+    """A policy may quote what it was looking at, and that is never the same twice."""
+
+    def fail(_: object, room: Room) -> None:
+        raise RuntimeError(f"went wrong in {room}")
+
+    async with FakeRoom(metadata=house(idle_timeout={"timeout": 3600})) as room:
+        with patch.object(IdleTimeout, "evaluate", fail):
+            for _ in range(10):
+                await asyncio.sleep(1)
+                room.join("A", "assistant")
+
+        assert len([news for news in room.recorder.news if isinstance(news, Faulted)]) == 1
+
+
+@virtual
+async def test_who_may_have_left_is_no_reason_to_evict_the_next() -> None:
+    """The list lacks the old agent, and no event says yet that it is gone: the new one stays."""
+    async with FakeRoom(metadata=house(duplicates={"grace": 0})) as room:
+        room.announces = False
+        room.join("A", "assistant")
+        await asyncio.sleep(20)
+        room.leave("A")
+        room.join("B", "assistant")
+        await asyncio.sleep(20)
+
+        assert room.recorder.outcomes() == []
+        assert room.identities == {"B"}
+
+
+@virtual
 async def test_an_error_in_listing_does_not_end_that_either() -> None:
     """Somebody who was not announced is found once lists can be read again."""
     async with FakeRoom() as room:
@@ -620,6 +668,50 @@ async def test_after_a_freeze_nobody_is_judged_by_the_time_that_it_took() -> Non
         await asyncio.sleep(2)
 
         assert room.identities == set()
+
+
+@virtual
+async def test_all_who_leave_together_leave_though_one_is_gone_before_the_other_is_looked_at() -> None:
+    """One alone would be no chatter: but two they were, and both were to go."""
+    async with FakeRoom(metadata=house(lone_chatter={"timeout": 10})) as room:
+        sids = [room.join(identity, identity.lower(), audio=True).sid for identity in ("A", "B")]
+        with late_answers(room, since=11, but=2):
+            for sid in (*sids, *sids, *sids):
+                room.patrol.tell(Heard(room.loop.time(), sid, speaking=True))
+                await asyncio.sleep(2)
+                room.patrol.tell(Heard(room.loop.time(), sid, speaking=False))
+                await asyncio.sleep(1)
+
+        assert room.recorder.outcomes() == [("A", "removed"), ("B", "removed")]
+
+
+@virtual
+async def test_who_leaves_together_stays_if_it_is_the_last_that_may_stay() -> None:
+    """Of three alike two have to leave: one is removed, the oldest leaves by itself, and so the third stays."""
+    async with FakeRoom() as room:
+        for identity in ("A", "B", "C"):
+            room.join(identity, "assistant")
+        with late_answers(room, since=1.99, but=2):
+            await asyncio.sleep(2.05)
+            room.leave("A")
+            await asyncio.sleep(10)
+
+        assert room.identities == {"C"}
+        assert room.recorder.outcomes() == [("B", "removed"), ("C", "void")]
+
+
+@contextmanager
+def late_answers(room: FakeRoom, *, since: float, but: int) -> Iterator[None]:
+    """Have each list of the participants after that many take 0.1 s longer, from `since` on."""
+    prompt, asked = room.list_participants, count()
+
+    async def late(*, urgent: bool = False) -> tuple[Info, ...]:
+        if room.now > since and next(asked) >= but:
+            await asyncio.sleep(0.1)
+        return await prompt(urgent=urgent)
+
+    with patch.object(room, "list_participants", late):
+        yield
 
 
 @virtual

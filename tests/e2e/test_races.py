@@ -1,0 +1,408 @@
+"""Races: what happens between a decision and its removal, and to whom it may not happen."""
+
+import asyncio
+import os
+import signal
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from livekit import api, rtc
+
+from bouncer.events import Job
+from bouncer.observers import Evicted, News
+from demo.server import Server, find_or_build, livekit_server, worker
+from tests.e2e.conftest import AGENT, HERE
+from tests.e2e.inside import Inside, guarded_from_inside
+from tests.e2e.world import World
+
+FULL_RECONNECT = rtc.SimulateScenarioKind.Value("SIMULATE_FULL_RECONNECT")
+DUPLICATES = {"bouncer": {"reconcile": 1, "policies": {"duplicates": {"grace": 0.5}}}}
+
+
+async def test_an_identity_that_is_somebody_else_by_now_is_let_alone(lobby: World) -> None:
+    """The agent is gone and a person has its identity, right before the removal: LiveKit would remove that person."""
+    async with guarded_from_inside(lobby, DUPLICATES, "guard") as (guard,):
+        await lobby.agent("A")
+        second = await lobby.agent("B")
+
+        async def become_a_person() -> None:
+            await second.leave()
+            await lobby.human("B")
+
+        guard.before("recheck", become_a_person)
+        await guard.outcome("B", "void")
+        await lobby.stays({"A", "B"}, seconds=1)
+        assert guard.recorder.outcomes() == [("B", "void")]
+
+
+async def test_a_target_that_comes_back_has_its_own_grace(lobby: World) -> None:
+    """Reconnected with a new sid between decision and removal it is somebody new, and evicted as such."""
+    async with guarded_from_inside(lobby, DUPLICATES, "guard") as (guard,):
+        await lobby.agent("A")
+        second = await lobby.agent("B")
+        guard.before("recheck", second.rejoin)
+        await guard.outcome("B", "removed")
+
+        await second.out()
+        (finding,) = [news.finding for news in guard.recorder.news if isinstance(news, Evicted)][1:]
+        assert finding.participant.sid == second.sid
+        assert finding.verdict.due >= finding.participant.joined_at + 0.5
+        assert guard.recorder.outcomes() == [("B", "void"), ("B", "removed")]
+        assert "A" in await lobby.present()
+
+
+@pytest.mark.parametrize("call", ["recheck", "remove_participant"])
+async def test_a_target_that_leaves_by_itself(lobby: World, call: str) -> None:
+    """It is gone before we look again, or before the removal: a success, and nobody else's turn."""
+    async with guarded_from_inside(lobby, DUPLICATES, "guard") as (guard,):
+        await lobby.agent("A")
+        second = await lobby.agent("B")
+        guard.before(call, second.leave)
+
+        await guard.outcome("B", "gone")
+
+        await lobby.stays({"A"}, seconds=1)
+        assert guard.recorder.outcomes() == [("B", "gone")]
+
+
+@pytest.mark.parametrize("scenario", ["FULL_RECONNECT", "SIGNAL_RECONNECT"])
+async def test_a_target_that_reconnects(lobby: World, scenario: str) -> None:
+    """Whether it resumes or joins anew in the moment of its removal: it is out in the end, and its twin is in."""
+    async with guarded_from_inside(lobby, DUPLICATES, "guard") as (guard,):
+        first = await lobby.agent("A")
+        second = await lobby.agent("B")
+        kind = rtc.SimulateScenarioKind.Value(f"SIMULATE_{scenario}")
+        guard.before("recheck", lambda: second.room.simulate_scenario(kind))
+
+        await second.out()
+
+        await lobby.gone("B")
+        await lobby.stays({"A"}, seconds=1)
+        assert first.reason is None
+
+
+async def test_one_that_is_still_joining(lobby: World) -> None:
+    """It isn't judged before it is ACTIVE: removed earlier its SDK would retry, and be back with a new sid."""
+    async with guarded_from_inside(lobby, DUPLICATES, "guard") as (guard,), aiohttp.ClientSession() as session:
+        await lobby.agent("A")
+        attributes = {"lk.agent_name": "assistant"}
+        token = lobby.token("B", kind="agent", grant=True, attributes=attributes)
+        query = {"access_token": token, "protocol": "15", "auto_subscribe": "0"}
+        async with session.ws_connect(f"{lobby.server.url}/rtc", params=query):
+
+            async def joining() -> bool:
+                return "B" in await lobby.present()
+
+            await lobby.until(joining, "B is joining")
+            await lobby.stays({"A", "B"}, seconds=1)
+            assert guard.recorder.outcomes() == []
+
+            second = await lobby.agent("B")
+            await second.out()
+        await lobby.gone("B")
+        await lobby.stays({"A"}, seconds=1)
+
+
+async def test_four_evictors_at_once(lobby: World) -> None:
+    """All agree on whom, all succeed or find it done, and the one that may stay stays."""
+    guards = [f"guard {i}" for i in range(4)]
+    async with guarded_from_inside(lobby, DUPLICATES, *guards) as inside:
+        await lobby.agent("A")
+        twins = [await lobby.agent(f"B{i}") for i in range(5)]
+
+        for twin in twins:
+            await twin.out()
+        await lobby.stays({"A", *guards}, seconds=1)
+
+        outcomes = [outcome for guard in inside for outcome in guard.recorder.outcomes()]
+        assert {outcome for _, outcome in outcomes} <= {"removed", "gone"}
+        assert {identity for identity, _ in outcomes} == {twin.identity for twin in twins}
+
+
+FLIPS = {
+    "dry_run": {"mode": "dry_run"},
+    "exempt": {"exempt": {"identity": ["B"]}},
+    "rule gone": {"policies": {"duplicates": None}},
+}
+
+
+@pytest.mark.parametrize("flip", FLIPS.values(), ids=FLIPS)
+async def test_metadata_that_changes_between_decision_and_removal(lobby: World, flip: dict[str, Any]) -> None:
+    """The removal is called off in the last moment: a change takes effect at once."""
+    async with guarded_from_inside(lobby, DUPLICATES, "guard") as (guard,):
+        await lobby.agent("A")
+        await lobby.agent("B")
+
+        async def change() -> None:
+            before = guard.patrol.config
+            await lobby.metadata({"bouncer": flip})
+            await lobby.until(lambda: asyncio.sleep(0, guard.patrol.config != before), "the change is known")
+
+        guard.before("recheck", change)
+        await guard.outcome("B", "void")
+
+        await lobby.stays({"A", "B"}, seconds=1)
+        assert {outcome for _, outcome in guard.recorder.outcomes()} <= {"void", "would"}
+
+
+async def test_metadata_that_changes_between_notice_and_removal(lobby: World) -> None:
+    """Of two who were told that they have to leave the exempt one stays, and in a dry run both do."""
+    rule = {"policies": {"max_lifetime": {"limit": 5, "notice": 4.8}}}
+    async with guarded_from_inside(lobby, {"bouncer": rule}, "guard") as (guard,):
+        for identity in ("A", "B"):
+            await lobby.agent(identity, name=f"agent {identity}")
+        for identity in ("A", "B"):
+            await lobby.message(event="notice", identity=identity)
+        await lobby.metadata({"bouncer": {**rule, "mode": "dry_run", "exempt": {"identity": ["B"]}}})
+
+        await guard.outcome("A", "would")
+
+        await lobby.stays({"A", "B"}, seconds=1)
+        assert guard.recorder.outcomes() == [("A", "would")]
+
+
+async def test_a_human_who_comes_right_before_an_empty_room_is_cleared(lobby: World) -> None:
+    """Though no event has told of them yet: a participant that publishes nothing is announced up to 3 s late."""
+    rule = {"bouncer": {"policies": {"empty_room": {"never_joined": 1, "grace": 1}}}}
+    async with guarded_from_inside(lobby, rule, "guard") as (guard,):
+        await lobby.agent("A", name="x")
+        due = asyncio.Event()
+
+        async def come() -> None:
+            await lobby.human("h")
+            due.set()
+
+        guard.before("decision", come)
+        async with asyncio.timeout(20):
+            await due.wait()
+
+        await lobby.stays({"A", "h"}, seconds=2)
+        assert guard.recorder.outcomes() == []
+
+
+async def test_a_human_who_comes_at_the_very_last_moment(lobby: World) -> None:
+    """After the decision, before the removal, and unannounced."""
+    rule = {"bouncer": {"policies": {"empty_room": {"never_joined": 1, "grace": 1}}}}
+    async with guarded_from_inside(lobby, rule, "guard") as (guard,):
+        await lobby.agent("A", name="x")
+        guard.before("recheck", lambda: lobby.human("h"))
+        await guard.outcome("A", "void")
+
+        await lobby.stays({"A", "h"}, seconds=1)
+
+
+async def test_a_list_that_lacks_somebody_for_a_moment(lobby: World) -> None:
+    """The only human is missing from all lists of one moment, however many: nobody is taken to be alone."""
+    rule = {"bouncer": {"policies": {"empty_room": {"grace": 0}, "duplicates": {"grace": 0.5}}}}
+    async with guarded_from_inside(lobby, rule, "guard") as (guard,):
+        await lobby.human("h")
+        await lobby.agent("A", name="x")
+        await lobby.agent("B", name="y")
+        await guard.sees("h", "A", "B")
+        lists: list[int] = []
+
+        async def overlook() -> None:
+            guard.overlooked = {"h", "A"}
+            lists.append(guard.lists)
+
+        guard.before("decision", overlook)
+        twin = await lobby.agent("C", name="y")
+        await twin.out()
+        guard.overlooked = set()
+        assert guard.lists >= lists[0] + 2
+
+        await lobby.stays({"h", "A", "B"}, seconds=1)
+        assert guard.recorder.outcomes() == [("C", "removed")]
+
+
+async def test_one_that_takes_the_place_of_one_that_has_just_left(lobby: World) -> None:
+    """The list lacks the old one, no event says yet that it is gone: that is no reason to evict the new one."""
+    rule = {"bouncer": {"policies": {"duplicates": {"grace": 0}}}}
+    async with guarded_from_inside(lobby, rule, "guard") as (guard,):
+        first = await lobby.agent("A")
+        await guard.sees("A")
+        guard.patrol.deaf = True
+        await first.leave()
+        await lobby.agent("B")
+        guard.patrol.list_soon()
+        await guard.sees("B")
+
+        await lobby.stays({"B"}, seconds=3)
+        assert guard.recorder.outcomes() == []
+
+
+async def test_a_restarted_job_beside_its_corpse(lobby: World, server: Server, tmp_path: Path) -> None:
+    """A crashed agent is listed for 20 s more; of one dispatch the newest job is the rightful one, so it stays."""
+    script, name = HERE / "framework_agent.py", f"assistant-{lobby.room}"
+    async with (
+        worker(script, server, env={"AGENT_NAME": name}, log_file=tmp_path / "log") as doomed,
+        guarded_from_inside(lobby, DUPLICATES, "guard") as (guard,),
+    ):
+        corpse = await lobby.dispatch(name)
+        await guard.sees(corpse.identity)
+        doomed.kill()
+        await doomed.exited()
+        # Self-hosted LiveKit restarts no job. This one says that it is of the same dispatch, once it is listed.
+        await lobby.agent("agent-AJ_2", name=name)
+        await guard.sees("agent-AJ_2")
+        guard.jobs = tuple(
+            Job(dispatch=corpse.dispatch, job=job, agent_name=name, identity=identity)
+            for job, identity in (("AJ_1", corpse.identity), ("AJ_2", "agent-AJ_2"))
+        )
+
+        await guard.outcome(corpse.identity, "removed")
+
+        await lobby.stays({"agent-AJ_2"}, seconds=1)
+        assert guard.recorder.outcomes() == [(corpse.identity, "removed")]
+
+
+async def test_our_own_full_reconnect_is_nobodys_fault(lobby: World) -> None:
+    """Everybody leaves and joins, for us. Histories survive: who was seen first under a name keeps that name."""
+    rules = {"duplicates": {"grace": 0.5}, "empty_room": {"grace": 0}, "max_lifetime": {"limit": 3600}}
+    async with guarded_from_inside(lobby, {"bouncer": {"policies": rules}}, "guard") as (guard,):
+        await lobby.human("h")
+        await lobby.agent("A")
+        renamed = await lobby.agent("B", name="scribe")
+        await guard.sees("h", "A", "B")
+        await renamed.set_attributes({"lk.agent_name": "assistant"})
+        before, first = guard.history(), (await lobby.listed())["guard"]
+        again = asyncio.Event()
+        guard.room.on("reconnected", again.set)
+
+        await guard.room.simulate_scenario(FULL_RECONNECT)
+        async with asyncio.timeout(30):
+            await again.wait()
+
+        await lobby.stays({"h", "A", "B"}, seconds=1)
+        await guard.sees("h", "A", "B")
+        assert guard.recorder.outcomes() == []
+        assert guard.history() == before
+        now = (await lobby.listed())["guard"]
+        assert (now.sid != first.sid, now.attributes["bouncer.guarding"]) == (True, "true")
+
+        twin = await lobby.agent("C")
+        await twin.out()
+
+
+async def test_metadata_that_changes_while_we_reconnect(lobby: World) -> None:
+    """It is in force as soon as we are back, also if it says nothing more of us: the room is still the same."""
+    async with guarded_from_inside(lobby, {"bouncer": {"mode": "off"}}, "guard") as (guard,):
+        for change in ({"bouncer": {"mode": "dry_run"}}, "", {"bouncer": {"mode": "off"}}):
+            again, before = asyncio.Event(), guard.patrol.config
+            guard.room.once("reconnected", again.set)
+            await asyncio.gather(guard.room.simulate_scenario(FULL_RECONNECT), lobby.metadata(change))
+            async with asyncio.timeout(30):
+                await again.wait()
+
+            changed = partial(in_force, guard, change["bouncer"]["mode"] if isinstance(change, dict) else "enforce")
+            await lobby.until(changed, f"{change} is in force")
+            assert guard.patrol.config != before
+
+
+async def in_force(guard: Inside, mode: str) -> bool:
+    """Whether a bouncer goes by this mode."""
+    return guard.patrol.config is not None and guard.patrol.config.mode == mode
+
+
+class Failing:
+    """An observer that can't take it."""
+
+    told = 0
+
+    def notify(self, news: News) -> None:
+        """Fail."""
+        self.told += 1
+        raise RuntimeError(f"no {type(news).__name__}, please")
+
+
+async def test_an_observer_that_fails_ends_nothing(lobby: World) -> None:
+    """Whatever it raises at whatever it is told."""
+    failing = Failing()
+    async with guarded_from_inside(lobby, DUPLICATES, "guard", observers=[failing]) as (guard,):
+        await lobby.agent("A")
+        await lobby.agent("B")
+
+        await guard.outcome("B", "removed")
+
+        await lobby.stays({"A"}, seconds=1)
+        assert failing.told > 2
+
+
+async def test_a_room_stays_guarded_when_the_bouncer_has_to_connect_anew(
+    lobby: World, server: Server, tmp_path: Path
+) -> None:
+    """The server takes our reconnecting for our leaving, and ends our job; self-hosted, it would restart none."""
+    name, script = f"bouncer-{lobby.room}", HERE / "reconnecting_bouncer.py"
+    async with worker(script, server, env={"BOUNCER_AGENT_NAME": name}, log_file=tmp_path / "log") as running:
+        await lobby.open(DUPLICATES, agent_name=name)
+        await lobby.human("h")
+        await lobby.agent("A")
+
+        async def job_is_listed() -> bool:
+            dispatches = await lobby.api.agent_dispatch.list_dispatch(lobby.room)
+            return any(dispatch.state.jobs for dispatch in dispatches)
+
+        # Before that the server doesn't know whose job it would end.
+        await lobby.until(job_is_listed, "the job is listed")
+        os.kill(running.pid, signal.SIGUSR1)
+        await running.line(lambda line: line["message"] == "replaced")
+        first = lobby.bouncer
+
+        async def guarded_by_another() -> bool:
+            found = await lobby.listed()
+            others = (info for info in found.values() if info.attributes.get("bouncer.guarding"))
+            return [info.sid for info in others] not in ([], [first.sid if first else ""])
+
+        await lobby.until(guarded_by_another, "another bouncer guards the room")
+        twin = await lobby.agent("B")
+        await twin.out()
+        await lobby.stays({"A", "h"}, seconds=1)
+        dispatches = await lobby.api.agent_dispatch.list_dispatch(lobby.room)
+        assert len([dispatch for dispatch in dispatches if dispatch.agent_name == name]) == 1
+        await lobby.close()
+
+
+async def test_a_server_that_is_restarted(tmp_path: Path) -> None:
+    """It has forgotten everything. Who rejoins is judged by the rules that were in force, and new rooms are guarded."""
+    if isinstance(find_or_build(print), Server):
+        pytest.skip("a server that is given is not ours to restart")
+    async with AsyncExitStack() as stack, AsyncExitStack() as first:
+        server = await first.enter_async_context(livekit_server(say=print))
+        client = await stack.enter_async_context(api.LiveKitAPI(server.url, server.api_key, server.api_secret))
+        running = await stack.enter_async_context(worker(AGENT, server, log_file=tmp_path / "log"))
+        world = World(server, client)
+        await world.open({"bouncer": {"mode": "dry_run", "policies": {"duplicates": {"grace": 0}}}})
+        assert world.bouncer
+        for identity in ("A", "B"):
+            await world.agent(identity)
+        await world.human("h")
+        await running.line(lambda line: line["message"] == "would evict")
+        logged = len(running.log)
+
+        await first.aclose()
+        await stack.enter_async_context(livekit_server(say=print, again=server))
+        # Only now, so that everybody leaves before this server ends, and not the other way round.
+        await stack.enter_async_context(world)
+        later = await stack.enter_async_context(World(server, client))
+
+        await running.line(lambda line: line["message"] == "the room was made anew", after=logged)
+        everybody = {"A", "B", "h", world.bouncer.identity}
+        await world.until(lambda: all_present(world, everybody), "everybody is back")
+        await running.line(lambda line: line["message"] == "would evict", after=logged)
+        await world.stays(everybody, seconds=1)
+        assert (await world.listed())[world.bouncer.identity].attributes["bouncer.guarding"] == "true"
+
+        await running.line(lambda line: line["message"] == "registered worker", after=logged)
+        await later.open(DUPLICATES)
+        await later.agent("A")
+        twin = await later.agent("B")
+        await twin.out()
+
+
+async def all_present(world: World, identities: set[str]) -> bool:
+    """Whether all of these are there."""
+    return await world.present() >= identities
