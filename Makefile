@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test check docs lock clean
+.PHONY: help demo dev test simulate mutants check accuracy bench-hearing soak docs lock clean
 
 # The first Python on the PATH that is new enough; `make PYTHON=/path/to/python` chooses another.
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -12,7 +12,7 @@ RUN := .venv/bin/python
 SIDE_BY_SIDE := --numprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 help: ## This list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 20
 
 demo: .venv/ready ## Show a bouncer at work on a real LiveKit server, in under a minute
 	@$(RUN) -m demo
@@ -24,11 +24,26 @@ test: .venv/ready ## Run all tests, the end-to-end ones on a real LiveKit server
 	@$(RUN) -m demo.server
 	$(RUN) -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
+simulate: .venv/ready ## Play rooms on a simulated LiveKit (ROOMS=10000 FROM=0), or one with its trace (SEED=123)
+	@$(RUN) -m tests.simulation $(if $(SEED),--seed $(SEED),--rooms $(or $(ROOMS),10000) --from $(or $(FROM),0))
+
+mutants: .venv/ready ## Put one bug after the other into the engine, and see each caught by the simulation
+	@$(RUN) -m tests.simulation.mutants
+
 check: .venv/ready ## Lint, formatting, types, and the rule of who may import what
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
 	$(RUN) -m mypy
 	.venv/bin/lint-imports
+
+accuracy: .venv/ready ## Compare what hearing tells with what was played: what it finds, and how late
+	@$(RUN) -m benchmarks.accuracy
+
+bench-hearing: .venv/ready ## Measure what hearing costs, in CPU and memory (ARGS=16 for other than 8 publishers)
+	@$(RUN) -m benchmarks.hearing $(ARGS)
+
+soak: .venv/ready ## Open and close real rooms for minutes while servers and bouncers fail (MINUTES=30 for longer)
+	@$(RUN) -m tests.soak $(MINUTES)
 
 docs: .venv/ready ## Write what is made from the policies: their pages in README.md, and bouncer.schema.json
 	$(RUN) -m bouncer write
@@ -42,7 +57,7 @@ lock: .venv/ready ## Write the requirements files from pyproject.toml (ARGS=--up
 
 clean: ## Remove the virtual environment and what the tools left; the LiveKit server that was built stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	find agent.py bouncer policies demo tests -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+	find agent.py benchmarks bouncer policies demo tests -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 # Made anew when the requirements say something new, not whenever their date changes.
 .venv/ready: requirements-dev.txt
