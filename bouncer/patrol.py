@@ -108,6 +108,7 @@ class Patrol:
         self._listed_at: Instant = -math.inf
         self._look_after: Instant = 0.0
         self._closed = self._surveyed = False
+        self._connected_at: Instant = 0.0
         self._rank = 0
         self._surplus_at: Instant | None = None
         self._under_way: dict[str, Finding] = {}
@@ -129,7 +130,7 @@ class Patrol:
         """Take in what happened. Cheap, and never raises: it may be called from LiveKit's event handlers."""
         self.tracker.apply(event)
         if isinstance(event, Connected):
-            self._surveyed = False
+            self._surveyed, self._connected_at = False, event.at
             self.list_soon()
         elif isinstance(event, Joined) and not self._rank:
             self.list_soon()
@@ -434,7 +435,8 @@ class Patrol:
             return False
         self._failures.pop("list", None)
         self._forget_trouble("listing")
-        self._surveyed = not self.tracker.blind
+        # A list that was asked for before we were connected shows what was then.
+        self._surveyed |= asked_at >= self._connected_at
         if all(self.tracker.has(info.sid) for info in infos):
             # Otherwise it may be the moment of a full reconnect at which everybody seems to have left.
             self._forget_departed()
@@ -482,6 +484,8 @@ class Patrol:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(wait if config else None):
                         await self._list_wanted.wait()
+                if config:
+                    self._notice_stall(self._list_at)
                 continue
             every = min(config.reconcile, STANDBY_LIST) if self._rank else config.reconcile
             self._listed_at = self._loop.time()
@@ -551,8 +555,13 @@ class Patrol:
             async with asyncio.timeout_at(wake_at):
                 await self._changed.wait()
             await asyncio.sleep(SETTLE)
+        if wake_at is not None:
+            self._notice_stall(wake_at)
+
+    def _notice_stall(self, timer: Instant) -> None:
+        """Take it in if a timer rings late."""
         now = self._loop.time()
-        if wake_at is not None and now > wake_at + STALL:
+        if now > timer + STALL:
             self.tell(Stalled(now))
 
 

@@ -10,10 +10,11 @@ import random
 import sys
 import time
 from collections import Counter
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import aiohttp
 import psutil  # type: ignore[import-untyped]  # the framework brings it, without its types
 from livekit import api, rtc
 from rich.console import Console
@@ -35,6 +36,8 @@ SETTLED = 30.0
 """Seconds within which a room is as it should be, on a machine that is busy with faults; it takes about three."""
 TAKEN_OVER = 60.0
 """The same once a bouncer was killed: it is listed for 20 to 23 s more, before another one can know."""
+PASSING = 2
+"""Rooms beside them that are closed as soon as they are guarded, so that there are many."""
 AFTERMATH = 10.0
 """Seconds for which those in a room are watched after the server was restarted."""
 FAULTS_EVERY = (15.0, 30.0)
@@ -73,7 +76,8 @@ class Soak:
             await self._hire()
             await self._hire()
             background = [asyncio.create_task(self._fail()), asyncio.create_task(self._weigh())]
-            await asyncio.gather(*(self._open_rooms() for _ in range(AT_ONCE)))
+            rooms = [self._open_rooms() for _ in range(AT_ONCE)] + [self._pass() for _ in range(PASSING)]
+            await asyncio.gather(*rooms)
             for task in background:
                 task.cancel()
             for ended in await asyncio.gather(*background, return_exceptions=True):
@@ -102,6 +106,18 @@ class Soak:
                     scene.restarted()
                 scene.judge()
 
+    async def _pass(self) -> None:
+        """Open rooms with nobody in them but a bouncer, one after the other."""
+        while time.monotonic() < self.ends_at:
+            # While the server is restarted, or a bouncer is killed, there may be nobody to guard it.
+            with suppress(aiohttp.ClientError, api.TwirpError, AssertionError, TimeoutError):
+                world = World(self.server, self.client)
+                request = api.CreateRoomRequest(name=world.room, agents=[api.RoomAgentDispatch(agent_name="bouncer")])
+                await self.client.room.create_room(request)
+                await world.until(lambda: guarded(world), "a bouncer guards the room")  # noqa: B023 - awaited here
+                await world.close()
+                self.counted["rooms that nobody came to"] += 1
+
     async def _fail(self) -> None:
         """Restart the server or kill a bouncer, now and then."""
         while True:
@@ -126,7 +142,8 @@ class Soak:
         """Note how much memory the worker takes that is never killed."""
         process = psutil.Process(self._workers[0].pid)
         while True:
-            self.memory.append((self.counted["rooms"], process.memory_info().rss))
+            rooms = self.counted["rooms"] + self.counted["rooms that nobody came to"]
+            self.memory.append((rooms, process.memory_info().rss))
             await asyncio.sleep(1)
 
     def why(self, room: str, who: str) -> str:
@@ -139,12 +156,19 @@ class Soak:
 
     @property
     def growth(self) -> float:
-        """Bytes per room by which that worker grew, by least squares, leaving out the first third of the rooms."""
-        warm = [(rooms, rss) for rooms, rss in self.memory if rooms > self.counted["rooms"] / 3]
-        mean_rooms = sum(rooms for rooms, _ in warm) / len(warm)
-        mean_rss = sum(rss for _, rss in warm) / len(warm)
-        spread = sum((rooms - mean_rooms) ** 2 for rooms, _ in warm)
-        return sum((rooms - mean_rooms) * (rss - mean_rss) for rooms, rss in warm) / spread if spread else 0.0
+        """Bytes per room by which that worker grew, from the second third of the rooms to the last.
+
+        By the lowest that it took in each: the garbage of some 200 rooms comes and goes.
+        """
+        rooms = self.memory[-1][0]
+        middle = min(rss for at, rss in self.memory if rooms / 3 <= at < 2 * rooms / 3)
+        end = min(rss for at, rss in self.memory if at >= 2 * rooms / 3)
+        return (end - middle) / (rooms / 3)
+
+
+async def guarded(world: World) -> bool:
+    """Whether a bouncer says that it guards the room."""
+    return any(p.attributes.get("bouncer.guarding") for p in (await world.listed()).values())
 
 
 class Scene:
@@ -153,6 +177,7 @@ class Scene:
     def __init__(self, soak: Soak, world: World) -> None:
         self._soak = soak
         self._world = world
+        self._began = time.monotonic()
         self._stay: list[Member] = []
         """Who must not be removed, whatever happens."""
 
@@ -187,7 +212,7 @@ class Scene:
         """Wait until a bouncer guards the room. Those that were asked for may have been killed on the way."""
         while True:
             try:
-                await self._world.until(self._guards, "a bouncer guards the room", within=15)
+                await self._world.until(lambda: guarded(self._world), "a bouncer guards the room", within=15)
             except AssertionError:
                 if self._soak.killed_at < time.monotonic() - TAKEN_OVER:
                     raise
@@ -196,13 +221,12 @@ class Scene:
             else:
                 return
 
-    async def _guards(self) -> bool:
-        return any(p.attributes.get("bouncer.guarding") for p in (await self._world.listed()).values())
-
     async def _settle(self, expected: set[str]) -> None:
         """Wait until these, and no others, are here; who is too many then was missed."""
         soak, began = self._soak, time.monotonic()
         while True:
+            if soak.server_started_at > self._began:
+                raise ConnectionResetError("all have joined anew, and nobody was asked to guard the room")
             listed = await self._world.listed()
             bouncers = {i for i, p in listed.items() if p.attributes.get("lk.agent_name") == "bouncer"}
             if listed.keys() - bouncers == expected:

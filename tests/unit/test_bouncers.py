@@ -328,3 +328,31 @@ async def test_what_is_wrong_with_the_configuration_is_told_by_one_of_them() -> 
 
         assert [message["event"] for message in room.sent] == ["config_error"]
         sending.cancel()
+
+
+@virtual
+async def test_a_list_of_before_a_reconnect_tells_nothing_of_now() -> None:
+    """It was asked for while we were blind, and is answered once we are back: an older bouncer may have come."""
+    async with FakeRoom({"bouncer": {"policies": {"max_lifetime": {"limit": 1, "action": "report"}}}}) as room:
+        await asyncio.sleep(30)
+        answer = await room.list_participants()
+        held = asyncio.Event()
+
+        async def late(*, urgent: bool = False) -> tuple[Info, ...]:
+            room.calls["late"] += not urgent
+            await held.wait()
+            return answer
+
+        room.list_participants = late  # type: ignore[method-assign]
+        room.patrol.list_soon()
+        await asyncio.sleep(1)
+        room.reconnect()
+        comes(room, "agent-AJ_elder")
+        room.join("A", "assistant")
+        evaluations = room.recorder.evaluations
+        del room.list_participants
+        held.set()
+        await asyncio.sleep(20)
+
+        assert room.calls["late"] == 1
+        assert room.recorder.evaluations == evaluations
