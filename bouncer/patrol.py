@@ -389,12 +389,13 @@ class Patrol:
         whom it isn't known which dispatch it is of. A per-publisher dispatch also serves those who are yet to come.
         """
         who = finding.participant
-        others = self.tracker.room().participants
-        leaving = {sid for sid, other in self._under_way.items() if sid == who.sid or self._still_due(other)}
-        spared = any(p.dispatch == who.dispatch for p in others if p.sid not in leaving)
-        unknown = any(not a.dispatch for a in self._agents())
-        if self.config is None or not who.dispatch or who.publisher or spared or unknown:
+        if self.config is None or not who.dispatch or who.publisher or not all(a.dispatch for a in self._agents()):
             return 0.0
+        for other in self.tracker.room().participants:
+            if other.dispatch == who.dispatch and other.sid != who.sid:
+                eviction = self._under_way.get(other.sid)
+                if eviction is None or not self._still_due(eviction):
+                    return 0.0
         return self.config.leave_within
 
     def _sent_one(self, finding: Finding) -> None:

@@ -108,14 +108,14 @@ MUTANTS = (
     mutant(
         "end a dispatch that a healthy job depends on",
         "bouncer.patrol",
-        "or who.publisher or spared or unknown:",
-        "or who.publisher:",
+        "if eviction is None or not self._still_due(eviction):",
+        "if False:",
     ),
     mutant(
         "overlook the jobs that are JOINING",
         "bouncer.patrol",
-        "others = self.tracker.room().participants",
-        "others = self.tracker.room().agents",
+        "for other in self.tracker.room().participants:",
+        "for other in self.tracker.room().agents:",
     ),
     mutant(
         "take a full reconnect for everybody's leaving",
