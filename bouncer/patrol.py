@@ -48,6 +48,8 @@ STALL = 2.0
 """Seconds by which a timer may be late before we take it that the process was frozen, or the machine asleep."""
 LIST_APART = 0.5
 """Seconds between two lists when much happens: a crowd that joins must not spend the calls that evictions need."""
+PULSE = 2.0
+"""Seconds between two looks at the clock, so that a freeze is noticed when nothing else was to happen meanwhile."""
 RELIST = 1.0
 """Seconds between lists while an agent's dispatch is not listed yet, or somebody was missing from the last one."""
 BACKOFF = (0.5, 30.0)
@@ -160,7 +162,7 @@ class Patrol:
 
     async def run(self) -> None:
         """Guard the room until `close` is called. An error in here is reported and never ends it."""
-        lister = asyncio.create_task(self._keep_listing(), name="bouncer_list")
+        beside = [asyncio.create_task(work) for work in (self._keep_listing(), self._keep_time())]
         try:
             while not self._closed:
                 try:
@@ -171,7 +173,7 @@ class Patrol:
                 await self._until(wake_at)
         finally:
             self.close()
-            tasks = (lister, *self._evictions)
+            tasks = (*beside, *self._evictions)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -485,8 +487,6 @@ class Patrol:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(wait if config else None):
                         await self._list_wanted.wait()
-                if config:
-                    self._notice_stall(self._list_at)
                 continue
             every = min(config.reconcile, STANDBY_LIST) if self._rank else config.reconcile
             self._listed_at = self._loop.time()
@@ -558,6 +558,13 @@ class Patrol:
             await asyncio.sleep(SETTLE)
         if wake_at is not None:
             self._notice_stall(wake_at)
+
+    async def _keep_time(self) -> None:
+        """Watch the clock, for ever."""
+        while not self._closed:
+            rings_at = self._loop.time() + PULSE
+            await asyncio.sleep(PULSE)
+            self._notice_stall(rings_at)
 
     def _notice_stall(self, timer: Instant) -> None:
         """Take it in if a timer rings late."""

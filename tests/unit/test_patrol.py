@@ -9,7 +9,7 @@ from typing import Any
 from unittest.mock import patch
 
 from bouncer.api import Trouble
-from bouncer.events import Disconnected, Heard, Info, Job
+from bouncer.events import Disconnected, Heard, Info, Job, Joined
 from bouncer.observers import Faulted, HeldBack, Noticed, Refused, Reported, Troubled
 from bouncer.room import Kind, Room
 from bouncer.tracker import Tracker
@@ -728,3 +728,19 @@ async def test_close_ends_it_at_once() -> None:
         assert room.identities == {"A", "B"}
         assert room.calls.total() == calls
         assert not any(isinstance(n, Faulted) for n in room.recorder.news)
+
+
+@virtual
+async def test_a_freeze_is_noticed_with_nothing_pending() -> None:
+    """Nobody was there yet: who joined in that time is first seen after it, and had done nothing that we could see."""
+    async with FakeRoom(metadata=IDLE_10) as room:
+        await asyncio.sleep(2)
+        info = room.join("A", "assistant", announced=False)
+        room.loop.skip(12)  # type: ignore[attr-defined]
+        await asyncio.sleep(0)
+        room.patrol.tell(Joined(room.loop.time(), info))
+        await asyncio.sleep(9)
+        assert room.removed == []
+
+        await asyncio.sleep(5)
+        assert [who for _, who in room.removed] == ["A"]
