@@ -141,7 +141,7 @@ class Dispatched:
 
 @dataclass(frozen=True, slots=True)
 class RemovalSent:
-    """A removal of ours went out to the server."""
+    """A removal of ours that had gone out to the server at `at` has succeeded."""
 
     at: Instant
     identity: str

@@ -118,6 +118,7 @@ class Patrol:
         self._evictions: set[asyncio.Task[None]] = set()
         self._unsent: set[str] = set()
         self._sent: deque[Instant] = deque()
+        self._sent_at: dict[str, Instant] = {}
         self._handled: set[tuple[str, str]] = set()
         self._told: set[tuple[str, str, str]] = set()
         self._noticed: dict[tuple[str, str], Instant] = {}
@@ -322,8 +323,11 @@ class Patrol:
             self._unsent.discard(who.sid)
             self._under_way.pop(who.sid, None)
             self._together.pop(who.sid, None)
+            sent_at = self._sent_at.pop(who.sid, started)
         now = self._loop.time()
-        if outcome not in (Outcome.REMOVED, Outcome.LEFT):
+        if outcome in (Outcome.REMOVED, Outcome.LEFT):
+            self.tracker.apply(RemovalSent(sent_at, who.identity))
+        else:
             self._evicted.pop(who.identity, None)
         match outcome:
             case Outcome.WOULD:
@@ -405,7 +409,7 @@ class Patrol:
         self._unsent.discard(finding.participant.sid)
         if not finding.follows:
             self._sent.append(now)
-        self.tracker.apply(RemovalSent(now, finding.participant.identity))
+        self._sent_at[finding.participant.sid] = now
 
     async def _absent(self, sid: str, within: float) -> bool:
         """Wait until a participant is seen gone, for so many seconds at most; whether it is."""

@@ -136,7 +136,7 @@ class Room:
     humans_left_at: Instant | None = None
     """When the last human left; None while one is there, and as long as none has come."""
     evicted_at: Mapping[str, Instant] = field(default_factory=dict, hash=False)
-    """When removals were last sent, by identity: before it joined, if it is back by now."""
+    """When removals were sent that succeeded, the last for each identity."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "participants", tuple(sorted(self.participants, key=lambda p: p.age)))

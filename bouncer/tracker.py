@@ -92,8 +92,7 @@ class Tracker:
     """The sids of the avatars, also orphaned ones, by the identity of the principal that they name."""
     _humans_came: bool = False
     _humans_left_at: Instant | None = None
-    _evicted_at: OrderedDict[str, tuple[Instant, ...]] = field(default_factory=OrderedDict)
-    """When a removal was last sent, by identity; of one that was back by then also the last one before it was."""
+    _evicted_at: OrderedDict[str, Instant] = field(default_factory=OrderedDict)
 
     def apply(self, event: Event) -> None:
         """Take in one event. Events of one source come in order; sources may be interleaved at will."""
@@ -128,7 +127,7 @@ class Tracker:
                     known.job = self._jobs.get(known.info.identity, known.job)
                 self._settle(at)
             case RemovalSent(at, identity):
-                self._evicted_at[identity] = (*self._evicted_before(identity), at)
+                self._evicted_at[identity] = at
                 self._evicted_at.move_to_end(identity)
                 if len(self._evicted_at) > MAX_DEPARTED:
                     self._evicted_at.popitem(last=False)
@@ -160,14 +159,8 @@ class Tracker:
             participants=tuple(map(self._participant, self._members.values())),
             watching_since=self._watching_since,
             humans_left_at=self._watched(self._humans_left_at),
-            evicted_at={i: (*ats[-1:], *self._evicted_before(i))[-1] for i, ats in self._evicted_at.items()},
+            evicted_at=dict(self._evicted_at),
         )
-
-    def _evicted_before(self, identity: str) -> tuple[Instant, ...]:
-        """When a removal was last sent before the identity joined as it is now, if that is known."""
-        here = self._members.get(self._by_identity.get(identity, ""))
-        sent = self._evicted_at.get(identity, ())
-        return tuple(at for at in sent if here is None or at <= here.info.joined_at)[-1:]
 
     def _watched(self, at: Instant | None) -> Instant | None:
         """The instant, or since when we watch if that is later: unwatched time is nobody's fault."""

@@ -423,6 +423,8 @@ class Line:
         """Those of them for whom it was sent, while the attempt lasts."""
         self.sent: list[tuple[float, Member]] = []
         """Whom we sent an eviction for, and when."""
+        self.evicted: set[str] = set()
+        """Those of them of whom we know that it was our doing that they left."""
         self.read: dict[str, float] = {}
         """As of when each identity was last asked for by itself."""
         self.lists: list[float] = []

@@ -195,10 +195,10 @@ MUTANTS = (
         "self._notify(Reported(finding))",
     ),
     mutant(
-        "forget an eviction when the next one is sent",
-        "bouncer.tracker",
-        "self._evicted_at[identity] = (*self._evicted_before(identity), at)",
-        "self._evicted_at[identity] = (at,)",
+        "forget whom we removed",
+        "bouncer.patrol",
+        "self.tracker.apply(RemovalSent(sent_at, who.identity))",
+        "pass",
     ),
     mutant(
         "an agent at work is idle",

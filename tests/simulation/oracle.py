@@ -237,7 +237,7 @@ def no_return(view: View, rule: Rule, who: Known) -> Iterator[float]:
     joined = who.member.joined_at
     for at, member in view.line.sent:
         # Our clock may date its joining later than the server does.
-        back = member is not who.member and member.identity == who.member.identity
+        back = member.sid in view.line.evicted - {who.member.sid} and member.identity == who.member.identity
         if back and at - EPSILON <= joined + view.line.skew and joined - at < rule["window"]:
             yield joined
 

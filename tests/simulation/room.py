@@ -482,7 +482,7 @@ class Bouncer:
         if len(self.charged) > most:
             self.room.broken("the budget is kept", f"{len(self.charged)} removals in a minute, {most} are allowed")
 
-    def notify(self, news: News) -> None:  # noqa: PLR0912 - as many as there are kinds of news
+    def notify(self, news: News) -> None:  # noqa: C901, PLR0912 - as many as there are kinds of news
         """Listen to what the patrol says."""
         room = self.room
         match news:
@@ -511,6 +511,8 @@ class Bouncer:
                 room.note("holds back", hold.finding.participant.sid, hold.by)
             case Evicted(finding, outcome, took):
                 self.line.leaving.discard(finding.participant.sid)
+                if outcome in ("removed", "left"):
+                    self.line.evicted.add(finding.participant.sid)
                 self.attempts.append(room.loop.time())
                 mine = self.attempts_at[finding.participant.sid]
                 mine.append(room.loop.time())

@@ -300,3 +300,23 @@ def test_grace_counts_from_when_there_were_too_many(policy: Policy) -> None:
     jobs_of_one = [resident(f"agent-AJ_{at}", "x", joined=at, dispatch="AD_1") for at in (1, 10, 20)]
 
     assert due(policy.evaluate(house_of(*jobs_of_one))) == {"agent-AJ_1": 22}
+
+
+@pytest.mark.parametrize("trouble", [Trouble.DENIED, Trouble.UNAVAILABLE])
+@virtual
+async def test_who_was_never_evicted_may_return(trouble: Trouble) -> None:
+    """A removal that the server denied, or that failed, is none: it left by itself, and comes back alone."""
+    async with FakeRoom({"bouncer": {"policies": {"no_return": {}}}}) as room:
+        room.join("A", "assistant")
+        room.join("B", "assistant")
+        room.removal_trouble = trouble
+        await asyncio.sleep(10)
+        assert room.calls["remove_participant"] > 0
+        room.leave("A")
+        room.leave("B")
+        room.removal_trouble = None
+        await asyncio.sleep(5)
+        room.join("B", "assistant")
+        await asyncio.sleep(20)
+
+        assert room.identities == {"B"}
