@@ -5,13 +5,13 @@ whatever a policy yields, nothing but another agent that is present and not exem
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import islice
 from math import isfinite
 
 from bouncer.policy import Rule, Verdict, matches
-from bouncer.room import UNLISTED_FOR, Instant, Participant, Role, Room
+from bouncer.room import Instant, Participant, Role, Room
 
 BUDGET_WINDOW = 60.0
 """Seconds over which `max_per_minute` counts."""
@@ -180,24 +180,10 @@ def decide(room: Room, rules: Sequence[Rule], guards: Guards, now: Instant, ledg
 
 
 def _findings(rule: Rule, room: Room) -> list[Finding]:
-    """All that the rule says of the room, or the error that makes it a fault.
-
-    Nobody has to leave on account of what may be a bouncer whose dispatch is not listed yet, before that is known.
+    """What the rule says of the room, the earliest verdict on each participant.
 
     Raises: whatever the policy raises; ValueError for a verdict that can't be one.
     """
-    verdicts = _verdicts(rule, room)
-    if verdicts and (unknown := {agent.sid: agent for agent in room.agents if agent.may_be_bouncer}):
-        known_at = max(agent.joined_at for agent in unknown.values()) + UNLISTED_FOR
-        otherwise = _verdicts(rule, room.without(frozenset(unknown)))
-        for sid in verdicts.keys() - unknown.keys():
-            due = min(known_at, otherwise[sid].due) if sid in otherwise else known_at
-            verdicts[sid] = replace(verdicts[sid], due=max(due, verdicts[sid].due))
-    return [Finding(verdict, rule) for verdict in verdicts.values()]
-
-
-def _verdicts(rule: Rule, room: Room) -> dict[str, Verdict]:
-    """What the rule says, the earliest verdict on each participant, by sid."""
     present = {p.sid: p for p in room.participants}
     earliest: dict[str, Verdict] = {}
     limit = (len(present) + 4) ** 2
@@ -213,11 +199,11 @@ def _verdicts(rule: Rule, room: Room) -> dict[str, Verdict]:
             raise ValueError(f"a due date that is no point in time: {verdict.due}")
         if rule.only is not None and not matches(who.agent_name, rule.only):
             continue
-        settled = _settled(Verdict(who, verdict.due, str(verdict.reason), str(verdict.doubt)))
+        plain = Verdict(who, verdict.due, str(verdict.reason), str(verdict.doubt))
         known = earliest.get(who.sid)
-        if known is None or settled.due < known.due:
-            earliest[who.sid] = settled
-    return earliest
+        if known is None or plain.due < known.due:
+            earliest[who.sid] = plain
+    return [Finding(verdict, rule) for verdict in earliest.values()]
 
 
 def _described(error: BaseException) -> str:
@@ -232,14 +218,6 @@ def _described(error: BaseException) -> str:
 def _evictable(who: Participant, room: Room) -> bool:
     # An avatar may be judged too, once its principal is gone; no other role ever is.
     return who.active and who.identity != room.me and who.role in (Role.AGENT, Role.AVATAR)
-
-
-def _settled(verdict: Verdict) -> Verdict:
-    """The same verdict, not before it can be known whether it hits a bouncer whose dispatch is not listed yet."""
-    who = verdict.participant
-    if not who.may_be_bouncer:
-        return verdict
-    return Verdict(who, max(verdict.due, who.joined_at + UNLISTED_FOR), verdict.reason, verdict.doubt)
 
 
 def _held(finding: Finding, guards: Guards, last: str = "") -> Held | None:
@@ -258,7 +236,7 @@ def _held(finding: Finding, guards: Guards, last: str = "") -> Held | None:
 def _last_agent(findings: Iterable[Finding], room: Room, guards: Guards, now: Instant) -> str:
     """The sid of the agent that `keep_last_agent` keeps: once all are due, the one that came due last; "" if none.
 
-    Nobody is kept company by an orphaned avatar, nor by what may turn out to be a bouncer.
+    Nobody is kept company by an orphaned avatar.
 
     It goes by all that came due rather than by what is left to do, so that time alone never takes an eviction back.
     """
@@ -268,7 +246,7 @@ def _last_agent(findings: Iterable[Finding], room: Room, guards: Guards, now: In
     for f in findings:
         if f.rule.action == "evict" and f.verdict.due <= now and _held(f, guards) is None:
             first.setdefault(f.participant.sid, f.verdict.due)
-    agents = [a for a in room.agents if not (guards.exempts(a) or a.may_be_bouncer or a.principal_left_at is not None)]
+    agents = [a for a in room.agents if not (guards.exempts(a) or a.principal_left_at is not None)]
     if not agents or any(agent.sid not in first for agent in agents):
         return ""
     return min(agents, key=lambda agent: (-first[agent.sid], agent.age)).sid

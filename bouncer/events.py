@@ -136,6 +136,7 @@ class Dispatched:
     """The answer to `list_dispatch`."""
 
     at: Instant
+    asked_at: Instant
     jobs: tuple[Job, ...]
 
 

@@ -39,7 +39,7 @@ from bouncer.observers import (
     Troubled,
 )
 from bouncer.policy import Policy, Rule
-from bouncer.room import UNLISTED_FOR, Instant, Participant, Room
+from bouncer.room import Instant, Participant, Room
 from bouncer.tracker import Tracker
 
 SETTLE = 0.01
@@ -126,7 +126,6 @@ class Patrol:
         self._failures: Counter[str] = Counter()
         self._evicted: dict[str, Finding] = {}
         self._spent: set[str] = set()
-        self._settled: set[str] = set()
         self._waiting: list[asyncio.Event] = []
 
     def tell(self, event: Event) -> None:
@@ -395,7 +394,7 @@ class Patrol:
         whom it isn't known which dispatch it is of. A per-publisher dispatch also serves those who are yet to come.
         """
         who = finding.participant
-        if self.config is None or not who.dispatch or who.publisher or not all(a.dispatch for a in self._agents()):
+        if self.config is None or not who.dispatch or who.publisher or self.tracker.unsettled:
             return 0.0
         for other in self.tracker.room().participants:
             if other.dispatch == who.dispatch and other.sid != who.sid:
@@ -431,10 +430,10 @@ class Patrol:
         try:
             asked_at = self._loop.time()
             infos = await self._list(urgent=urgent)
-            if self._unsettled():
+            if self.tracker.unsettled:
+                jobs_asked_at = self._loop.time()
                 jobs = await self._api.list_jobs(urgent=urgent)
-                self.tracker.apply(Dispatched(self._loop.time(), jobs))
-                self._settled.update(a.sid for a in self._unsettled() if a.joined_at + UNLISTED_FOR < asked_at)
+                self.tracker.apply(Dispatched(self._loop.time(), jobs_asked_at, jobs))
         except ApiError as error:
             self._look_after = self._loop.time() + self._pause("list")
             if error.trouble is not Trouble.THROTTLED:
@@ -465,7 +464,7 @@ class Patrol:
 
         One that has a healthy job here, say the one that replaced the evicted one, is let alone for good.
         """
-        if not self._spent or self._unsettled():
+        if not self._spent or self.tracker.unsettled:
             return
         spent, self._spent = self._spent - {p.dispatch for p in self.tracker.room().participants}, set()
         for dispatch in sorted(spent):
@@ -473,14 +472,6 @@ class Patrol:
                 await self._api.delete_dispatch(dispatch)
             except ApiError:
                 self._spent.add(dispatch)
-
-    def _unsettled(self) -> list[Participant]:
-        """The agents of whom it isn't known whether they are a job of some dispatch: it may not be listed yet."""
-        return [a for a in self._agents() if not a.dispatch and a.sid not in self._settled]
-
-    def _agents(self) -> list[Participant]:
-        """All other agents that are here, also those that are still JOINING: deleting a dispatch ends these too."""
-        return [p for p in self.tracker.room().participants if p.is_agent]
 
     async def _keep_listing(self) -> None:
         """List the participants when it is time to, for ever."""
@@ -498,7 +489,7 @@ class Patrol:
             try:
                 if not await self._look():
                     self._list_at = self._look_after
-                elif self._unsettled():
+                elif self.tracker.unsettled:
                     self.list_soon(RELIST)
             except Exception as error:  # noqa: BLE001 - whatever goes wrong, the room stays guarded
                 self._notify(Troubled("listing", error))
@@ -523,7 +514,6 @@ class Patrol:
         self._handled = {key for key in self._handled if key[0] in here}
         self._told = {key for key in self._told if key[0] in here or key[0] in ("fault", "api")}
         self._noticed = {key: due for key, due in self._noticed.items() if key[0] in here}
-        self._settled &= here
         self._retry_at = {sid: at for sid, at in self._retry_at.items() if sid in here}
         self._failures = Counter({sid: n for sid, n in self._failures.items() if sid in here})
 

@@ -38,7 +38,10 @@ class Kind(StrEnum):
 
 
 class Role(StrEnum):
-    """What a participant is to us. Only an AGENT is ever judged; its AVATAR leaves with it."""
+    """What a participant is to us. Only an AGENT is ever judged; its AVATAR leaves with it.
+
+    Who may be a BOUNCER is OTHER until it is known: neither judged nor obeyed, and no policy counts it.
+    """
 
     AGENT = "agent"
     AVATAR = "avatar"
@@ -63,8 +66,6 @@ class Participant:
     """For a job of type JT_PUBLISHER the identity of the human it serves; empty for all others."""
     attributes: Mapping[str, str] = field(default_factory=dict, hash=False)
     hidden: bool = False
-    may_be_bouncer: bool = False
-    """Whether it looks like another bouncer whose dispatch is not listed yet: nothing is decided about it so early."""
     on_behalf_of: str = ""
     """For an avatar, also an orphaned one, the identity of its principal."""
     active: bool = True

@@ -26,7 +26,7 @@ from bouncer.events import (
     Stalled,
     Transcribed,
 )
-from bouncer.room import ACTIVE_STATES, JOB_IDENTITY, Instant, Kind, Participant, Role, Room
+from bouncer.room import ACTIVE_STATES, JOB_IDENTITY, UNLISTED_FOR, Instant, Kind, Participant, Role, Room
 
 AGENT_NAME_ATTRIBUTES = ("lk.agent_name", "lk.agent.name")
 """Where an agent's name stands: stamped by the server for every worker, then as the Python worker writes it."""
@@ -58,6 +58,8 @@ class _Member:
     told_at: Instant = 0.0
     """As of when it was last shown; a list that was asked for earlier knows less."""
     job: Job | None = None
+    job_sought: bool = False
+    """Whether the dispatches were asked for so late that its job would have been listed, if it has one."""
     transcribed: bool = False
     audio: bool = False
     heard: bool | None = None
@@ -121,10 +123,11 @@ class Tracker:
                     self._alive(member, at, active=True)
             case Listed(at, asked_at, infos):
                 self._take_list(at, asked_at, infos)
-            case Dispatched(at, jobs):
+            case Dispatched(at, asked_at, jobs):
                 self._jobs = {job.identity: job for job in jobs}
                 for known in self._members.values():
                     known.job = self._jobs.get(known.info.identity, known.job)
+                    known.job_sought |= known.info.joined_at + UNLISTED_FOR <= asked_at
                 self._settle(at)
             case RemovalSent(at, identity):
                 self._evicted_at[identity] = at
@@ -152,6 +155,11 @@ class Tracker:
         """The sids that the last list lacked, and of which nothing else says that they are gone."""
         return frozenset(sid for sid, member in self._members.items() if member.missing_since is not None)
 
+    @property
+    def unsettled(self) -> frozenset[str]:
+        """The sids of the agents, also JOINING ones, of whom it isn't known yet of which dispatch they are, if any."""
+        return frozenset(sid for sid, member in self._members.items() if self._is_unsettled(member))
+
     def room(self) -> Room:
         """The room as it is known now; equal facts give equal rooms."""
         return Room(
@@ -168,22 +176,18 @@ class Tracker:
 
     def _participant(self, member: _Member) -> Participant:
         info, job = member.info, member.job
-        agent_name = job.agent_name if job else member.agent_name
         is_avatar = self._avatars.get(member.on_behalf_of) == info.sid
         return Participant(
             sid=info.sid,
             identity=info.identity,
             kind=info.kind,
-            role=self._role(member),
-            agent_name=agent_name,
+            # What it does is kept as of any agent, in case it turns out to be one.
+            role=Role.OTHER if self._may_be_bouncer(member) else self._role(member),
+            agent_name=job.agent_name if job else member.agent_name,
             dispatch=job.dispatch if job else "",
             publisher=job.publisher if job else "",
             attributes=info.attributes,
             hidden=bool(info.hidden),
-            may_be_bouncer=job is None
-            and info.hidden is not False
-            and agent_name == self.my_agent_name
-            and info.identity.startswith(JOB_IDENTITY),
             on_behalf_of=member.on_behalf_of if is_avatar else "",
             active=info.active,
             joined_at=info.joined_at,
@@ -212,6 +216,15 @@ class Tracker:
             return Role.BOUNCER
         attached = self._avatars.get(member.on_behalf_of) == info.sid and member.principal_left_at is None
         return Role.AVATAR if attached else Role.AGENT
+
+    def _is_unsettled(self, member: _Member) -> bool:
+        return member.job is None and not member.job_sought and self._role(member) is Role.AGENT
+
+    def _may_be_bouncer(self, member: _Member) -> bool:
+        """Whether it looks like another bouncer whose dispatch is not listed yet."""
+        is_job = member.info.identity.startswith(JOB_IDENTITY)
+        alike = is_job and member.info.hidden is not False and member.agent_name == self.my_agent_name
+        return alike and self._is_unsettled(member)
 
     def _settle(self, at: Instant) -> None:
         """Draw the conclusions from who is here: who is whose avatar, who is an orphan, whether a human is left."""

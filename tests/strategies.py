@@ -34,7 +34,6 @@ def participants(draw: st.DrawFn) -> Participant:
         publisher=draw(st.sampled_from(["", "", "ana", "bob"])),
         attributes=draw(st.dictionaries(st.sampled_from(["desk", "role"]), st.sampled_from(["1", "2"]), max_size=2)),
         hidden=draw(st.booleans()),
-        may_be_bouncer=draw(st.booleans()),
         on_behalf_of=draw(st.sampled_from(["", "", "agent-AJ_1", "agent-AJ_2"])),
         active=draw(st.sampled_from([True, True, True, False])),
         joined_at=joined,

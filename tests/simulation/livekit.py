@@ -399,6 +399,8 @@ class Line:
         """What our own SDK goes on showing of us."""
         self.known: dict[str, Known] = {}
         self.jobs: dict[str, Job] = {}
+        self.jobs_asked_at = 0.0
+        """When the last list of jobs was asked for, of which we had the answer."""
         self.coming: dict[str, float] = {}
         """When somebody was last active while our process was frozen: it is on its way to us."""
         self.announced: dict[str, tuple[bool, Mapping[str, str]]] = {}
@@ -725,7 +727,9 @@ class Line:
 
     async def list_jobs(self, *, urgent: bool = False) -> tuple[Job, ...]:  # noqa: ARG002 - the protocol's
         """All jobs that are shown by now."""
+        asked_at = self.server.loop.time()
         jobs = await self._call("list_jobs", lambda: tuple(self.server.jobs()))
+        self.jobs_asked_at = max(self.jobs_asked_at, asked_at)
         self.jobs = {job.identity: job for job in jobs}
         for known in self.known.values():
             known.job = self.jobs.get(known.member.identity, known.job)

@@ -72,6 +72,7 @@ class View:
             and k.active
             and k.member is not line.me
             and not is_bouncer(k.member)
+            and not may_be_bouncer(line, k)
             and not self.attached(k)
         ]
         gone = {member.sid for at, member in line.sent if at > self.now - TOGETHER} if together else set()
@@ -136,9 +137,10 @@ def unlisted(known: Known) -> bool:
     return known.job is None and known.member.identity.startswith("agent-AJ_")
 
 
-def may_be_bouncer(known: Known) -> bool:
-    """Whether it looks like a bouncer whose dispatch is not listed yet."""
-    return name(known) == NAME and unlisted(known) and known.member.hidden
+def may_be_bouncer(line: Line, known: Known) -> bool:
+    """Whether it looks like a bouncer, and the jobs were not asked for so late that it would be among them."""
+    alike = name(known) == NAME and unlisted(known) and known.member.hidden
+    return alike and line.jobs_asked_at < known.member.joined_at + UNKNOWN_FOR
 
 
 def allow_list(view: View, rule: Rule, who: Known) -> Iterator[float]:  # noqa: ARG001 - as all of them
@@ -317,6 +319,8 @@ def objection(line: Line, meaning: Meaning | None, member: Member) -> str:  # no
         return "the bouncer is blind"
     if who is None:
         return "the bouncer can't know of it"
+    if may_be_bouncer(line, who):
+        return "it may be a bouncer"
     if meaning.exempts(member.identity, name(who)):
         return "it is exempt"
     view = View(line)
@@ -356,19 +360,10 @@ def unfounded(view: View, meaning: Meaning, who: Known) -> str:
     founded = {rule.policy for rule, due in dues.items() if due <= view.now + EPSILON}
     if not founded:
         return "nothing wants it out now: " + (", ".join(f"{r.policy} at {due:.3f}" for r, due in dues.items()) or "-")
-    if may_be_bouncer(who) and view.now < who.member.joined_at + UNKNOWN_FOR:
-        return "it may be a bouncer"
-    if (
-        meaning.keep_last
-        and view.humans
-        and not founded & CLEARS_ROOM
-        and not view.orphan(who)
-        and not may_be_bouncer(who)
-    ):
-        # Nobody is kept company by an orphaned avatar, nor by what may be a bouncer.
+    if meaning.keep_last and view.humans and not founded & CLEARS_ROOM and not view.orphan(who):
+        # Nobody is kept company by an orphaned avatar.
         sent = {member.sid for _, member in view.line.sent}
-        others = [k for k in view.agents if k is not who and k.member.sid not in sent]
-        others = [k for k in others if not view.orphan(k) and not may_be_bouncer(k)]
+        others = [k for k in view.agents if k is not who and k.member.sid not in sent and not view.orphan(k)]
         if all(meaning.exempts(k.member.identity, name(k)) for k in others):
             return "it is the last agent"
     return ""

@@ -177,7 +177,7 @@ class TestKeepLastAgent:
         [
             pytest.param(participant("B", role=Role.AGENT, active=False), id="one that is still joining"),
             pytest.param(participant("B", role=Role.BOUNCER), id="a bouncer"),
-            pytest.param(agent("B", "bouncer", joined=99, may_be_bouncer=True), id="one that may be a bouncer"),
+            pytest.param(participant("B", kind=Kind.AGENT, role=Role.OTHER), id="one that may be a bouncer"),
             pytest.param(avatar("V", "A"), id="its avatar"),
             pytest.param(agent("V", on_behalf_of="P", active=99, principal_left_at=99), id="an orphaned avatar"),
         ],
@@ -613,15 +613,6 @@ class TestDoubt:
         decision = at(60, room(agent("A", observable=False)), report)
 
         assert (told(decision.reports), held(decision)) == ([("A", "idle_timeout")], set())
-
-
-def test_one_that_may_be_a_bouncer_has_six_seconds() -> None:
-    """Until then its dispatch may not be listed; an agent that isn't one leaves on its date."""
-    house = room(agent("B", "bouncer", joined=100, may_be_bouncer=True), agent("C", "spy", joined=100))
-    deny = DenyList(agent_names=("bouncer", "spy"))
-
-    assert evicted(at(100, house, deny)) == {"C": "deny_list"}
-    assert evicted(at(106, house, deny)) == {"C": "deny_list", "B": "deny_list"}
 
 
 def test_what_comes_is_listed_by_date_and_the_first_of_it_wakes() -> None:

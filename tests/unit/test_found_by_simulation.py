@@ -213,7 +213,7 @@ class TestACorpse:
     def wait(self, old: Info, *events: Event) -> float:
         """Seconds that the replacement, which joined at 20 and is not listed yet, is given after these."""
         room = tracked(
-            Joined(10, old), Dispatched(11, (job(old.identity, "assistant"),)), Joined(20, self.NEW), *events
+            Joined(10, old), Dispatched(11, 11, (job(old.identity, "assistant"),)), Joined(20, self.NEW), *events
         ).room()
         return due(Duplicates(grace=2).evaluate(room))["agent-AJ_2"] - 20
 

@@ -546,14 +546,64 @@ async def test_another_bouncer_is_left_alone() -> None:
 
 
 @virtual
+async def test_nobody_leaves_on_account_of_another_bouncer() -> None:
+    """Also before its dispatch is listed: it is no agent too many, and no company under `keep_last_agent`."""
+    metadata = house(max_agents={"max": 1, "grace": 0}, idle_timeout={"timeout": 3})
+    metadata["bouncer"]["eviction"] = {"keep_last_agent": True}
+    async with FakeRoom(metadata=metadata) as room:
+        room.join("ana")
+        room.join("agent-AJ_1", "bouncer", hidden=True, announced=False)
+        room.join("A", "assistant")
+        await asyncio.sleep(5)
+        room.jobs = (Job(dispatch="AD_1", job="AJ_1", agent_name="bouncer", identity="agent-AJ_1"),)
+        await asyncio.sleep(60)
+
+        assert room.removed == []
+        assert [n.hold.by for n in room.recorder.news if isinstance(n, HeldBack)] == ["keep_last_agent"]
+
+
+@virtual
 async def test_an_agent_that_forges_our_name_is_an_ordinary_agent() -> None:
-    """Without a dispatch of ours the name shields nobody."""
-    async with FakeRoom() as room:
-        for i in (1, 2):
-            room.join(f"agent-AJ_{i}", "bouncer", hidden=True)
+    """Without a dispatch of ours the name shields nobody; for six seconds that can't be known."""
+    async with FakeRoom(metadata=house(deny_list={"agent_names": ["bouncer", "spy"]})) as room:
+        room.join("agent-AJ_1", "bouncer", hidden=True, announced=False)
+        room.join("agent-AJ_2", "spy", hidden=True, announced=False)
         await asyncio.sleep(10)
 
-        assert room.identities == {"agent-AJ_1"}
+        (spy, forged) = room.removed
+        assert spy[1] == "agent-AJ_2"
+        assert spy[0] < 2
+        assert forged[1] == "agent-AJ_1"
+        assert 6 <= forged[0] < 7.5
+
+
+@virtual
+async def test_the_dispatches_are_listed_until_it_is_known_of_all_agents_whether_they_have_one() -> None:
+    """Once a second for six seconds, and no longer."""
+    async with FakeRoom() as room:
+        room.join("agent-AJ_1", "bouncer", hidden=True, announced=False)
+        await asyncio.sleep(10)
+        asked = room.calls["list_jobs"]
+        await asyncio.sleep(60)
+
+        assert 6 <= asked <= 9
+        assert room.calls["list_jobs"] == asked
+
+
+@virtual
+async def test_no_dispatch_is_ended_while_one_that_may_be_a_bouncer_could_be_of_it() -> None:
+    """Once it is known that it has none, it keeps nobody from leaving by itself."""
+    for before, outcome in ((10, "left"), (0, "removed")):
+        async with FakeRoom() as room:
+            room.join("agent-AJ_forged", "bouncer", hidden=True, announced=False)
+            await asyncio.sleep(before)
+            room.jobs = jobs(("AD_1", "agent-AJ_1"), ("AD_2", "agent-AJ_2"))
+            room.join("agent-AJ_1", "assistant")
+            room.join("agent-AJ_2", "assistant")
+            await asyncio.sleep(4)
+
+            assert room.recorder.outcomes() == [("agent-AJ_2", outcome)]
+            assert room.calls["delete_dispatch"] == (outcome == "left")
 
 
 @virtual
