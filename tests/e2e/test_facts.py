@@ -16,6 +16,8 @@ from tests.e2e.world import Member, World
 from tests.microphone import Microphone, Played
 from tests.sounds import at, pink, speech
 
+pytestmark = pytest.mark.realtime
+
 PRECISION = 0.5 + 0.55
 """Seconds by which a date may be wrong: half a second, and the silence that tells Silero that an utterance is over."""
 
@@ -57,11 +59,16 @@ class Company:
         return since
 
     async def spoke(self, identity: str) -> float:
-        """Wait until somebody is known to have ended: when."""
-        await self.listener.sees(lambda: self[identity].speaking_since is None, f"{identity} has ended")
-        ended = self[identity].spoke_at
-        assert ended is not None
-        return ended
+        """Wait until somebody is known to have spoken and to have ended: when."""
+
+        def ended() -> float | None:
+            known = self[identity]
+            return known.spoke_at if known.speaking_since is None else None
+
+        await self.listener.sees(lambda: ended() is not None, f"{identity} has ended")
+        at = ended()
+        assert at is not None
+        return at
 
 
 @pytest_asyncio.fixture(loop_scope="session", params=["level", "speech"])

@@ -11,6 +11,8 @@ from livekit import rtc
 from tests.e2e.listener import FAINT, LOUD, QUIET, Listener, encrypting, listening
 from tests.e2e.world import World
 
+pytestmark = pytest.mark.realtime
+
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def listener(lobby: World, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Listener]:

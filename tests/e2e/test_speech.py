@@ -15,6 +15,8 @@ from tests.e2e.world import Member, World
 from tests.microphone import Microphone
 from tests.sounds import NOISES, RATE, Sound, at, music, pink, speech
 
+pytestmark = pytest.mark.realtime
+
 UTTERANCE = at(speech("hurry"), -20)
 TALK = at(np.concatenate([speech(name) for name in ("train", "flight", "table", "hurry")]), -20)
 """Nobody pauses for breath."""
