@@ -248,7 +248,8 @@ def orphaned_avatar(view: View, rule: Rule, who: Known) -> Iterator[float]:
     """The agent whose avatar it is, is gone."""
     principal = claims(who)
     if principal and view.first_of(who) and not view.attached(who):
-        gone = [k.member.left_at for k in view.all if k.member.identity == principal and k.member.left_at is not None]
+        agents = [k.member for k in view.all if k.member.identity == principal and is_agent(k.member)]
+        gone = [member.left_at for member in agents if member.left_at is not None]
         yield view.watched(max([*gone, who.member.joined_at])) + rule["grace"]
 
 
