@@ -362,8 +362,9 @@ def unfounded(view: View, meaning: Meaning, who: Known) -> str:
     if not founded:
         return "nothing wants it out now: " + (", ".join(f"{r.policy} at {due:.3f}" for r, due in dues.items()) or "-")
     if meaning.keep_last and view.humans and not founded & CLEARS_ROOM and not view.orphan(who):
-        # Nobody is kept company by an orphaned avatar.
-        sent = {member.sid for _, member in view.line.sent}
+        # Nobody is kept company by an orphaned avatar, nor by who is being sent away. Who stayed all the same, say as
+        # only its identity was a job's, does.
+        sent = {member.sid for _, member in view.line.sent if not member.here} | view.line.leaving
         others = [k for k in view.agents if k is not who and k.member.sid not in sent and not view.orphan(k)]
         if all(meaning.exempts(k.member.identity, name(k)) for k in others):
             return "it is the last agent"
