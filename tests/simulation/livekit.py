@@ -522,6 +522,10 @@ class Line:
                 if not member.hidden:
                     self.announced[member.sid] = (self.server.active(member), member.attributes)
                     self.tell(Joined(now, self._show(member)))
+                    if (known := self.known[member.sid]).speaking_since is not None:
+                        # It left and joined for us: what it says, it says anew.
+                        known.speech[-1].until = now
+                        known.speech.append(Speech(now, now))
         self.connect()
         for member in (*self.server.members.values(), *self.server.past):
             self.announce(member)

@@ -210,9 +210,11 @@ def lone_chatter(view: View, rule: Rule, who: Known) -> Iterator[float]:
         if is_human(known.member):
             for speech in known.speech:
                 silent_since = max(silent_since, inf if speech.until is None else speech.until)
+    spoken = silent_since > view.line.watching_since
     spoke: dict[str, list[tuple[float, float]]] = {}
     for known in view.group:
-        for speech in (s for s in known.speech if s.told_at >= view.line.watching_since):
+        # Of what began before we were connected again it isn't known when; it is once a person has spoken since.
+        for speech in (s for s in known.speech if s.told_at >= view.line.watching_since or spoken):
             until = inf if speech.until is None else speech.until
             if until > silent_since:
                 spoke.setdefault(known.member.sid, []).append((max(speech.since, silent_since), until))
