@@ -26,9 +26,15 @@ def is_human(member: Member) -> bool:
     return member.kind in HUMANS and not member.grant and not member.simulated
 
 
-def is_bouncer(member: Member) -> bool:
-    """Whether it really is a bouncer of ours."""
-    return member.hidden and member.dispatch is not None and member.dispatch.agent_name == NAME
+def is_bouncer(line: Line, member: Member) -> bool:
+    """Whether it really is a bouncer of ours, and that can be known.
+
+    Once its dispatch is deleted its job is over, and only who saw it listed knows whose it was.
+    """
+    known, dispatch = line.known.get(member.sid), member.dispatch
+    if dispatch is None or dispatch.agent_name != NAME or not member.hidden:
+        return False
+    return dispatch.id in line.server.dispatches or (known is not None and known.job is not None)
 
 
 def age(known: Known) -> tuple[int, str]:
@@ -63,7 +69,9 @@ class View:
         self.humans = [k for k in self.all if is_human(k.member) and k.member.here and not k.left_told]
         """The people who truly are here, and whom the bouncer was told of."""
         self.principals = {
-            k.member.identity for k in self.here if is_agent(k.member) and not is_bouncer(k.member) and not claims(k)
+            k.member.identity
+            for k in self.here
+            if is_agent(k.member) and not is_bouncer(line, k.member) and not claims(k)
         }
         self.agents = [
             k
@@ -71,7 +79,7 @@ class View:
             if is_agent(k.member)
             and k.active
             and k.member is not line.me
-            and not is_bouncer(k.member)
+            and not is_bouncer(line, k.member)
             and not may_be_bouncer(line, k)
             and not self.attached(k)
         ]
@@ -310,7 +318,7 @@ def objection(line: Line, meaning: Meaning | None, member: Member) -> str:  # no
     who = line.known.get(member.sid)
     if not is_agent(member):
         return "it is no agent"
-    if is_bouncer(member):
+    if is_bouncer(line, member):
         return "it is a bouncer"
     if elder := acting(line):
         return f"{elder.member} guards the room"
@@ -337,7 +345,7 @@ def acting(line: Line) -> Known | None:
     for known in line.known.values():
         member = known.member
         older = (round(member.joined_at * 1000), member.sid) < (round(line.me.joined_at * 1000), line.me.sid)
-        alive = is_bouncer(member) and member.here and member.died_at is None
+        alive = is_bouncer(line, member) and member.here and member.died_at is None
         if older and alive and known.active and known.job and known.attributes.get(GUARDING):
             return known
     return None
