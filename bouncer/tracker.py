@@ -308,8 +308,10 @@ class Tracker:
         match event:
             case Attributes(at, _, attributes):
                 member.told_at = max(member.told_at, at)
+                if attributes != member.info.attributes:
+                    # What a list has shown already is of before, and may be told late.
+                    self._showed(member, at)
                 member.info = replace(member.info, attributes=dict(attributes))
-                self._showed(member, at)
                 self._take_state(member, attributes, at)
             case Signal(at, _, active, audio):
                 member.audio |= audio

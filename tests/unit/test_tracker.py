@@ -370,6 +370,13 @@ class TestActivity:
         """Any sign of its own; a crashed one stays listed for 20 s, so being listed is none."""
         assert (who("A", Joined(5, A), event).alive_at > 1) is alive
 
+    def test_what_a_list_has_shown_already_is_no_sign_of_life(self) -> None:
+        """It said so before it had a track, so it is announced late, maybe only after its crash."""
+        thinking = agent("A", "assistant", state="thinking")
+        events = (Joined(5, A), listed(20, thinking), Signal(21, "PA_A", active=True, audio=True))
+
+        assert who("A", *events, Attributes(22.9, "PA_A", thinking.attributes)).alive_at == 21
+
     def test_a_state_it_was_found_in_is_no_sign_of_life(self) -> None:
         """A crashed agent is listed with its last state, also to a bouncer that just came."""
         found = who("A", Connected(50, ME, (agent("A", "assistant", state="thinking"),)))
