@@ -256,7 +256,8 @@ def _with_their_avatars(
     evictions: Iterable[Finding], room: Room, guards: Guards, now: Instant, ledger: Ledger
 ) -> list[Finding]:
     """The avatars of those who are being or were evicted: they leave in the same decision, whatever the budget."""
-    present = {p.identity for p in room.agents}
+    # Also those that are still JOINING: whoever is back has its avatar again.
+    present = {p.identity for p in room.participants if p.is_agent}
     principals = {identity: f for identity, f in ledger.evicted.items() if identity not in present}
     principals |= {f.participant.identity: f for f in evictions}
     leaving = {f.participant.sid for f in evictions}

@@ -582,10 +582,14 @@ class TestAvatars:
 
         assert [f.participant.identity for f in decision.evictions] == ["W"]
 
-    def test_the_avatar_of_one_that_is_back_stays(self) -> None:
+    @pytest.mark.parametrize(
+        "state", [{}, {"role": Role.AGENT, "kind": Kind.AGENT, "active": False}], ids=["here", "JOINING"]
+    )
+    def test_the_avatar_of_one_that_is_back_stays(self, state: Mapping[str, Any]) -> None:
         """It is somebody else's now, or has its principal again."""
         principal = Finding(at(100, self.HOUSE, Duplicates()).evictions[0].verdict, Rule(policy=Duplicates()))
-        house = room(agent("B", "x", joined=150, sid="PA_2"), avatar("W", "B"))
+        back = participant("B", joined=150, sid="PA_2", **state) if state else agent("B", "x", joined=150, sid="PA_2")
+        house = room(back, avatar("W", "B"))
 
         assert evicted(at(200, house, Duplicates(), evicted={"B": principal})) == {}
 
