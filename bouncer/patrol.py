@@ -269,7 +269,7 @@ class Patrol:
         decision = decide(room, rules, guards, now, ledger)
         if not decision.evictions or not (unsure := self.tracker.unsure):
             return decision
-        otherwise = decide(room.without(unsure), rules, guards, now, ledger)
+        otherwise = decide(room.without(unsure | self.tracker.heirs), rules, guards, now, ledger)
         certain = {f.participant.sid for f in otherwise.evictions}
         return replace(decision, evictions=tuple(f for f in decision.evictions if f.participant.sid in certain))
 

@@ -156,6 +156,14 @@ class Tracker:
         return frozenset(sid for sid, member in self._members.items() if member.missing_since is not None)
 
     @property
+    def heirs(self) -> frozenset[str]:
+        """The sids of those who are somebody's avatar if the one that the last list lacked is gone."""
+        unsure = self.unsure
+        orphaned = {principal for principal, sid in self._avatars.items() if sid in unsure}
+        members = self._members.items()
+        return frozenset(sid for sid, m in members if m.on_behalf_of in orphaned and _claims_principal(m)) - unsure
+
+    @property
     def unsettled(self) -> frozenset[str]:
         """The sids of the agents, also JOINING ones, of whom it isn't known yet of which dispatch they are, if any."""
         return frozenset(sid for sid, member in self._members.items() if self._is_unsettled(member))

@@ -679,6 +679,22 @@ async def test_who_may_have_left_is_no_reason_to_evict_the_next() -> None:
 
 
 @virtual
+async def test_nor_is_a_second_avatar_evicted_whose_turn_it_may_be() -> None:
+    """Two name one principal; the list lacks the first, so the second is an agent like others, or the avatar."""
+    async with FakeRoom(metadata=house(max_agents={"max": 1, "grace": 10})) as room:
+        room.announces = False
+        room.join("A", "assistant")
+        for identity in ("V", "W"):
+            room.join(identity, kind=Kind.AGENT, attributes={"lk.publish_on_behalf": "A"})
+        await asyncio.sleep(9.99)
+        room.leave("V")
+        await asyncio.sleep(20)
+
+        assert room.identities == {"A", "W"}
+        assert room.recorder.outcomes() == []
+
+
+@virtual
 async def test_an_error_in_listing_does_not_end_that_either() -> None:
     """Somebody who was not announced is found once lists can be read again."""
     async with FakeRoom() as room:
