@@ -349,7 +349,7 @@ class Patrol:
 
         Those who are leaving by other rules have left, as in any decision. Those who are leaving by the same one have
         not, even if they are gone by now: one alone would be no chatter, and no hand-off. Unless one of them would have
-        stayed, as the room is now: then what counts is who is here. The budget was set aside when it was decided.
+        stayed, as the room is now: then what counts is who stays. The budget was set aside when it was decided.
         """
         config = self._in_force()
         if config is None or not self._evictors[config.mode].sends:
@@ -369,16 +369,19 @@ class Patrol:
             for sid, other in self._under_way.items()
             if sid != who.sid and (finding.follows or other.rule.id != finding.rule.id or sid in anyway)
         }
-        ledger = replace(ledger, leaving=frozenset(leaving))
         gone = tuple(f.participant for f in self._together.get(who.sid, ()) if self._was_removed(f, finding))
+        # What was sent can't be called off any more.
+        going = self._under_way.keys() - leaving - self._unsent - {who.sid}
 
-        def due(company: tuple[Participant, ...]) -> set[str]:
+        def due(company: tuple[Participant, ...], leaving: set[str]) -> set[str]:
             before = replace(room, participants=(*room.participants, *company))
-            decision = self._certain(before, config.rules, guards, now, ledger)
+            decision = self._certain(before, config.rules, guards, now, replace(ledger, leaving=frozenset(leaving)))
             return {f.participant.sid for f in decision.evictions}
 
-        together = due(gone)
-        return who.sid in (together if all(other.sid in together for other in gone) else due(()))
+        together = due(gone, leaving)
+        if not together >= going.union(other.sid for other in gone):
+            together = due((), leaving | going)
+        return who.sid in together
 
     def _was_removed(self, other: Finding, finding: Finding) -> bool:
         """Whether somebody who was to leave by the same rule is gone by our doing."""

@@ -679,6 +679,25 @@ async def test_who_may_have_left_is_no_reason_to_evict_the_next() -> None:
 
 
 @virtual
+async def test_who_is_on_the_way_out_is_no_reason_to_evict_the_last_one() -> None:
+    """Two were too many beside a third, which has left; the dispatch of one is deleted, so the other has to stay."""
+    async with FakeRoom(metadata=house(duplicates={"keep": "newest"})) as room:
+        room.jobs = jobs(("AD_A", "A"), ("AD_B", "B"), ("AD_C", "C"))
+        room.hanging = {"A", "B"}
+        for identity in ("A", "B", "C"):
+            room.join(identity, "assistant")
+            await asyncio.sleep(1)
+        await asyncio.sleep(2)
+        room.leave("C")
+        await asyncio.sleep(2)
+        room.leave("B")
+        await asyncio.sleep(20)
+
+        assert room.calls["delete_dispatch"] == 2
+        assert room.identities == {"A"}
+
+
+@virtual
 async def test_nor_is_a_second_avatar_evicted_whose_turn_it_may_be() -> None:
     """Two name one principal; the list lacks the first, so the second is an agent like others, or the avatar."""
     async with FakeRoom(metadata=house(max_agents={"max": 1, "grace": 10})) as room:
