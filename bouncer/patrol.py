@@ -361,15 +361,17 @@ class Patrol:
             return not config.guards.exempts(who) and self._still_due(principal)
         now, guards, room = self._loop.time(), _without_budget(config.guards), self.tracker.room()
         ledger = replace(self._ledger(), leaving=frozenset(), unsent=0)
+        gone = tuple(f.participant for f in self._together.get(who.sid, ()) if self._was_removed(f, finding))
         # Who has to leave by another rule too leaves in any case.
         others = [rule for rule in config.rules if rule.id != finding.rule.id]
-        anyway = {f.participant.sid for f in decide(room, others, guards, now, ledger).evictions}
+        before = replace(room, participants=(*room.participants, *gone))
+        anyway = {f.participant.sid for f in decide(before, others, guards, now, ledger).evictions}
+        gone = tuple(other for other in gone if other.sid not in anyway)
         leaving = {
             sid
             for sid, other in self._under_way.items()
             if sid != who.sid and (finding.follows or other.rule.id != finding.rule.id or sid in anyway)
         }
-        gone = tuple(f.participant for f in self._together.get(who.sid, ()) if self._was_removed(f, finding))
         # What was sent can't be called off any more.
         going = self._under_way.keys() - leaving - self._unsent - {who.sid}
 

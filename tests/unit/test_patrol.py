@@ -698,6 +698,25 @@ async def test_who_is_on_the_way_out_is_no_reason_to_evict_the_last_one() -> Non
 
 
 @virtual
+async def test_nor_is_one_that_is_gone_and_would_have_to_leave_by_another_rule_by_now() -> None:
+    """Two were too many beside a third, which has left; of the two one is gone, and would be idle: the other stays."""
+    thinking = {"lk.agent.state": "thinking"}
+    async with FakeRoom(metadata=house(idle_timeout={"timeout": 4})) as room:
+        room.jobs = jobs(("AD_A", "A"), ("AD_B", "B"), ("AD_C", "C"))
+        room.hanging = {"C"}
+        room.join("A", "assistant", attributes=thinking)
+        room.join("B", "assistant")
+        room.join("C", "assistant", attributes=thinking)
+        await asyncio.sleep(3)
+        assert room.identities == {"A", "C"}
+        room.leave("A")
+        await asyncio.sleep(20)
+
+        assert room.identities == {"C"}
+        assert room.recorder.outcomes() == [("B", "left"), ("C", "void")]
+
+
+@virtual
 async def test_nor_is_a_second_avatar_evicted_whose_turn_it_may_be() -> None:
     """Two name one principal; the list lacks the first, so the second is an agent like others, or the avatar."""
     async with FakeRoom(metadata=house(max_agents={"max": 1, "grace": 10})) as room:
