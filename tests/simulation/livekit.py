@@ -290,7 +290,8 @@ class Server:
         for line in self.lines:
             if line.me is member and not line.ended:
                 line.ended = True
-                line.patrol.close()
+                if line.patrol:
+                    line.patrol.close()
         self._announce(member)
         self.lost(member, how, by)
 

@@ -390,6 +390,8 @@ class Bouncer:
     def start(self) -> None:
         """Connect, be configured, and guard."""
         room, line = self.room, self.line
+        if line.ended:
+            return
         self.patrol = line.patrol = Patrol(
             tracker=Tracker(), api=line, registry=BUILTIN, observers=(self,), jitter=room.jitter.random
         )
