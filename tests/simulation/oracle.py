@@ -18,6 +18,8 @@ UNKNOWN_FOR = 6.0
 """Seconds for which it can't be known of which dispatch a job is."""
 TOGETHER = 20.0
 """Seconds that evictions which were decided together may take: 3 s a call, and 3.5 s for an agent to leave."""
+HEARD_LATE = 0.8
+"""Seconds by which it is told late at most that somebody is heard or not."""
 HUMANS = {Kind.STANDARD, Kind.SIP, Kind.CONNECTOR, Kind.BRIDGE}
 
 
@@ -381,6 +383,15 @@ def unfounded(view: View, meaning: Meaning, who: Known) -> str:
     return ""
 
 
+def interrupted(view: View, who: Known) -> bool:
+    """Whether it may have been heard still when a person was heard to end: then nobody waits for its answer."""
+    if not who.speech or who.speech[-1].until is None:
+        return False
+    ended = who.speech[-1].until
+    people = [k for k in view.all if is_human(k.member)]
+    return any(s.until is not None and 0 <= s.until - ended <= HEARD_LATE for k in people for s in k.speech)
+
+
 def overdue(line: Line, meaning: Meaning, since: float) -> Iterator[str]:
     """Those who should be gone: nothing speaks against it, and they were due before that instant."""
     view = View(line)
@@ -389,6 +400,7 @@ def overdue(line: Line, meaning: Meaning, since: float) -> Iterator[str]:
             for rule in meaning.rules:
                 # What an avatar did isn't kept while it has a principal, and a bot is a person until it is listed.
                 unknown = (claims(who) or who.member.kind is not Kind.AGENT) and rule.policy in HEARS
+                unknown |= rule.policy == "unresponsive" and interrupted(view, who)
                 due = view.due(rule, who) if rule.evicts and rule.judges(name(who)) and not unknown else inf
                 if due < since:
                     yield f"{who.member} by {rule.policy} since {due:.3f}"
