@@ -290,8 +290,7 @@ class Server:
         for line in self.lines:
             if line.me is member and not line.ended:
                 line.ended = True
-                if line.patrol:
-                    line.patrol.close()
+                line.close()
         self._announce(member)
         self.lost(member, how, by)
 
@@ -396,6 +395,8 @@ class Line:
         self.skew = server.random.uniform(0.0, 0.1)
         """By how much what the server dates comes out late on our clock."""
         self.patrol: Patrol = cast(Patrol, None)
+        self.close: Callable[[], None] = lambda: None
+        """Closes the patrol, once there is one."""
         self.shown = server.info(me, self, listed=False)
         """What our own SDK goes on showing of us."""
         self.known: dict[str, Known] = {}

@@ -395,6 +395,7 @@ class Bouncer:
         self.patrol = line.patrol = Patrol(
             tracker=Tracker(), api=line, registry=BUILTIN, observers=(self,), jitter=room.jitter.random
         )
+        line.close = self.patrol.close
         line.first_look()
         line.configure(*room.server.metadata)
         self.running = room.loop.create_task(self.patrol.run())
