@@ -221,8 +221,8 @@ MUTANTS = (
     mutant(
         "a bouncer that stands by sleeps on after a reconnect",
         "bouncer.patrol",
-        "self._surveyed = False\n            self.list_soon()",
-        "self._surveyed = False",
+        "event.at\n            self.list_soon()",
+        "event.at",
     ),
     mutant(
         "act beside an older bouncer",

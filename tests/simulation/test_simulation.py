@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from tests.simulation.__main__ import describe
+from tests.simulation.mutants import MUTANTS, Mutant, applied
 from tests.simulation.room import play
 
 ROOMS = 2000
@@ -31,3 +32,18 @@ def test_the_same_seed_plays_the_same_room() -> None:
 
     assert digests[0] == digests[1] == elsewhere
     assert digests[0] != digests[2]
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda one: one.name)
+def test_each_mutant_is_still_an_edit_of_the_code(mutant: Mutant) -> None:
+    """Whether all of them are caught takes longer to find out: `make mutants`."""
+    with applied(mutant):
+        pass
+
+
+@pytest.mark.parametrize("name", ["ignore exempt", "no budget", "evict all duplicates", "decide while blind"])
+def test_the_simulation_can_fail(name: str) -> None:
+    """Four of the bugs that `make mutants` puts into the engine are caught by its first rooms."""
+    (mutant,) = (one for one in MUTANTS if one.name == name)
+    with applied(mutant):
+        assert any(play(seed).invariant for seed in range(40))
