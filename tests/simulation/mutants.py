@@ -153,6 +153,9 @@ MUTANTS = (
     mutant(
         "take late news for a sign of life",
         "bouncer.tracker",
+        "if attributes != member.info.attributes:",
+        "if True:",
+        "bouncer.tracker",
         "at if member.audio else at - ANNOUNCED_WITHIN",
         "at",
     ),
