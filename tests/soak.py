@@ -99,12 +99,14 @@ class Soak:
                 try:
                     await scene.play()
                     self.counted["rooms"] += 1
-                except Exception:
-                    if not self.restarting and self.server_started_at < began:
-                        raise
-                    self.counted["rooms interrupted by a restart"] += 1
-                    await asyncio.sleep(AFTERMATH)
-                    scene.restarted()
+                except Exception as error:  # noqa: BLE001 - whatever the client's SDK makes of it
+                    if self.restarting or self.server_started_at >= began:
+                        self.counted["rooms interrupted by a restart"] += 1
+                        await asyncio.sleep(AFTERMATH)
+                        scene.restarted()
+                    else:
+                        self.counted["rooms that could not be played"] += 1
+                        console.print(f"{world.room} could not be played: {type(error).__name__}: {error}")
                 scene.judge()
 
     async def _pass(self) -> None:
@@ -276,7 +278,7 @@ def main() -> int:
         f"{soak.growth * 1000 / 2**20:6.0f} MiB of growth per thousand rooms "
         f"({first[1] / 2**20:.0f} MiB at first, {last[1] / 2**20:.0f} MiB after {last[0]} rooms)"
     )
-    return 1 if soak.wrongful or soak.missed else 0
+    return 1 if soak.wrongful or soak.missed or not soak.counted["rooms"] else 0
 
 
 if __name__ == "__main__":

@@ -392,6 +392,12 @@ def interrupted(view: View, who: Known) -> bool:
     return any(s.until is not None and 0 <= s.until - ended <= HEARD_LATE for k in people for s in k.speech)
 
 
+def fell_silent(view: View, at: float) -> bool:
+    """Whether an agent was heard to end around that instant: then its last speech may have been before it."""
+    ends = (s.until for k in view.group for s in k.speech if s.until is not None)
+    return any(abs(end - at) <= HEARD_LATE for end in ends)
+
+
 def overdue(line: Line, meaning: Meaning, since: float) -> Iterator[str]:
     """Those who should be gone: nothing speaks against it, and they were due before that instant."""
     view = View(line)
@@ -402,6 +408,6 @@ def overdue(line: Line, meaning: Meaning, since: float) -> Iterator[str]:
                 unknown = (claims(who) or who.member.kind is not Kind.AGENT) and rule.policy in HEARS
                 unknown |= rule.policy == "unresponsive" and interrupted(view, who)
                 due = view.due(rule, who) if rule.evicts and rule.judges(name(who)) and not unknown else inf
-                if due < since:
+                if due < since and not (rule.policy == "lone_chatter" and fell_silent(view, due)):
                     yield f"{who.member} by {rule.policy} since {due:.3f}"
                     break
