@@ -212,11 +212,11 @@ class Patrol:
     async def _round(self) -> Instant | None:
         """Look at the room once and act on it; the instant until which nothing changes by itself."""
         self._changed.clear()
-        if self._watching() and self._surveyed and (seniors := self._stand()):
-            return await self._stand_by(seniors)
-        config = self._in_force()
+        config = self._watching() if self._surveyed else None
         if config is None:
             return None
+        if seniors := self._stand():
+            return await self._stand_by(seniors)
         decision = self._decide(config)
         if decision.evictions:
             if self._loop.time() < self._look_after or not await self._look(urgent=True):
