@@ -137,6 +137,11 @@ def find_or_build(say: Say, environ: Mapping[str, str] = os.environ) -> Server |
     raise ServerUnavailable("\n".join([HOW_TO_GET_ONE, *failures]))
 
 
+def without_given(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The environment without the server that it may give: for those who want one of their own, to restart it."""
+    return {name: value for name, value in environ.items() if name not in GIVEN}
+
+
 @asynccontextmanager
 async def livekit_server(
     *, say: Say, environ: Mapping[str, str] = os.environ, again: Server | None = None

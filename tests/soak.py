@@ -19,7 +19,7 @@ import psutil  # type: ignore[import-untyped]  # the framework brings it, withou
 from livekit import api, rtc
 from rich.console import Console
 
-from demo.server import Worker, livekit_server, worker
+from demo.server import Worker, livekit_server, without_given, worker
 from tests.e2e.world import Member, World
 
 AGENT = Path(__file__).parents[1] / "agent.py"
@@ -70,7 +70,9 @@ class Soak:
     async def run(self) -> None:
         """Soak until the time is up, and leave nothing behind."""
         async with AsyncExitStack() as self._stack, AsyncExitStack() as self._serving:
-            self.server = await self._serving.enter_async_context(livekit_server(say=console.print, environ={}))
+            self.server = await self._serving.enter_async_context(
+                livekit_server(say=console.print, environ=without_given())
+            )
             self.client = await self._stack.enter_async_context(
                 api.LiveKitAPI(self.server.url, self.server.api_key, self.server.api_secret)
             )
@@ -117,7 +119,7 @@ class Soak:
                 world = World(self.server, self.client)
                 request = api.CreateRoomRequest(name=world.room, agents=[api.RoomAgentDispatch(agent_name="bouncer")])
                 await self.client.room.create_room(request)
-                await world.until(lambda: guarded(world), "a bouncer guards the room")  # noqa: B023 - awaited here
+                await world.until(world.guarding, "a bouncer guards the room")
                 await world.close()
                 self.counted["rooms that nobody came to"] += 1
 
@@ -132,7 +134,7 @@ class Soak:
                 self.restarting, self.server_started_at = True, time.monotonic()
                 await self._serving.aclose()
                 await self._serving.enter_async_context(
-                    livekit_server(say=lambda _: None, environ={}, again=self.server)
+                    livekit_server(say=lambda _: None, environ=without_given(), again=self.server)
                 )
                 self.restarting, self.server_started_at = False, time.monotonic()
             else:
@@ -167,11 +169,6 @@ class Soak:
         middle = min(rss for at, rss in self.memory if rooms / 3 <= at < 2 * rooms / 3)
         end = min(rss for at, rss in self.memory if at >= 2 * rooms / 3)
         return (end - middle) / (rooms / 3)
-
-
-async def guarded(world: World) -> bool:
-    """Whether a bouncer says that it guards the room."""
-    return any(p.attributes.get("bouncer.guarding") for p in (await world.listed()).values())
 
 
 class Scene:
@@ -215,7 +212,7 @@ class Scene:
         """Wait until a bouncer guards the room. Those that were asked for may have been killed on the way."""
         while True:
             try:
-                await self._world.until(lambda: guarded(self._world), "a bouncer guards the room", within=15)
+                await self._world.until(self._world.guarding, "a bouncer guards the room", within=15)
             except AssertionError:
                 if self._soak.killed_at < time.monotonic() - TAKEN_OVER:
                     raise

@@ -46,7 +46,7 @@ class Company:
 
     async def guarding(self) -> set[str]:
         """The identities of those who say that they guard the room."""
-        return {i for i, info in (await self._lobby.listed()).items() if info.attributes.get("bouncer.guarding")}
+        return set(await self._lobby.guarding())
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -177,7 +177,7 @@ async def test_further_bouncers_leave(world: World) -> None:
         await world.api.agent_dispatch.create_dispatch(request)
 
     async def count(expected: int) -> bool:
-        return len([i for i in (await world.listed()).values() if i.attributes.get("bouncer.guarding")]) == expected
+        return len(await world.guarding()) == expected
 
     await world.until(lambda: count(4), "four bouncers are there", within=30)
     await world.until(lambda: count(2), "two of them are left", within=90)

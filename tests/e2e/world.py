@@ -189,10 +189,7 @@ class World:
         dispatch = await self.api.agent_dispatch.create_dispatch(request)
 
         async def guarding() -> Job | None:
-            for info in (await self.listed()).values():
-                if info.attributes.get("bouncer.guarding"):
-                    return Job(dispatch.id, info.identity, info.sid)
-            return None
+            return next((Job(dispatch.id, *found) for found in (await self.guarding()).items()), None)
 
         self.bouncer = await self.until(guarding, "a bouncer guards the room", within=30)
 
@@ -291,6 +288,10 @@ class World:
                 raise
             return {}
         return {info.identity: info for info in found.participants if info.identity != OBSERVER}
+
+    async def guarding(self) -> dict[str, str]:
+        """The bouncers that say that they guard the room: their sids, by identity."""
+        return {i: p.sid for i, p in (await self.listed()).items() if p.attributes.get("bouncer.guarding")}
 
     async def present(self) -> set[str]:
         """Return the identities of everybody who is there, the bouncer's included."""
