@@ -43,8 +43,11 @@ logger = logging.getLogger("bouncer")
 T = TypeVar("T")
 
 TOPIC = "bouncer"
-FULL_LOAD = 0.7
-"""The load from which on the server gives a worker no more jobs (its own constant)."""
+TARGET_LOAD = 0.7
+"""The load at which a server takes its workers for full (its own constant)."""
+FULL_LOAD = 1.0
+"""The load with which a worker gets no job. At 0.7 it gets one all the same, as long as another has room: the server
+draws one of its workers, each with a weight of 1 less its load (1 of 6 went to the full one of two)."""
 CALL_WITHIN = 3.0
 """Seconds for one call to the server API; on loopback it takes 0.5 to 5 ms. The client's own limit is 300 s."""
 CONNECT_WITHIN = 30.0
@@ -132,7 +135,8 @@ def agent_server(settings: Settings) -> BouncerServer:
     logging.getLogger().addFilter(lambda record: not str(record.msg).startswith(("ignoring byte", "ignoring text")))
 
     def load(server: AgentServer) -> float:
-        return FULL_LOAD * len(server.active_jobs) / settings.max_rooms
+        share = len(server.active_jobs) / settings.max_rooms
+        return TARGET_LOAD * share if share < 1 else FULL_LOAD
 
     port: dict[str, Any] = {} if settings.port is None else {"port": settings.port}
     server = BouncerServer(

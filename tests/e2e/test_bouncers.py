@@ -59,7 +59,7 @@ async def company(server: Server, lobby: World, tmp_path: Path) -> AsyncIterator
 
 async def full(running: Worker) -> None:
     """Wait until the server has been told that a worker has its one room: it tells so every 2.5 s."""
-    await asyncio.sleep(4)
+    await asyncio.sleep(10)
     assert running.returncode is None
 
 
@@ -97,6 +97,7 @@ async def test_the_oldest_acts_and_when_it_is_killed_the_next_takes_over(
         print(f"\nunguarded after SIGKILL, with another bouncer standing by: {unguarded:.1f} s")
     await second.line(lambda line: line["message"] == "evicted")
     assert evictions(second) == ["C"]
+    await lobby.message(event="evicted", identity="C")
     assert [m["identity"] for m in lobby.messages if m["event"] == "evicted"] == ["B", "C"]
 
 
@@ -156,6 +157,7 @@ async def test_a_standby_is_replaced_too(company: Company, lobby: World) -> None
     await full(first)
     second = await company.hire()
     await company.dispatch()
+    await second.line(lambda line: line["message"] == "standing by")
     before = await company.guarding()
     await full(second)
     await company.hire()

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import aiohttp
@@ -69,22 +70,39 @@ async def test_it_runs_from_any_folder_whatever_the_environment_says(
         await lobby.close()
 
 
-async def test_its_load_is_the_rooms_it_guards(lobby: World, server: Server, tmp_path: Path) -> None:
-    """With as many as BOUNCER_MAX_ROOMS it reports 0.7, from which on the server gives it no more."""
+async def test_a_full_worker_gets_no_more_rooms(lobby: World, server: Server, tmp_path: Path) -> None:
+    """Its load is the rooms it guards; once that is BOUNCER_MAX_ROOMS, all others go to another worker."""
     name = f"bouncer-{lobby.room}"
-    environment = {"BOUNCER_AGENT_NAME": name, "BOUNCER_MAX_ROOMS": "2"}
-    async with worker(AGENT, server, env=environment, log_file=tmp_path / "log") as running:
-        rooms = [lobby.room, f"{lobby.room}-2"]
+    rooms = [f"{lobby.room}-{number}" for number in range(14)]
+
+    async def open_rooms(some: list[str]) -> None:
         dispatch = api.RoomAgentDispatch(agent_name=name)
-        for room in rooms:
+        for room in some:
             await lobby.api.room.create_room(api.CreateRoomRequest(name=room, agents=[dispatch]))
-        await lobby.until(lambda: guarded(lobby, rooms), "both rooms are guarded")
+        await lobby.until(lambda: guarded(lobby, some), "the rooms are guarded", within=60)
+
+    async with AsyncExitStack() as stack:
+
+        async def hire(number: int, max_rooms: str) -> Worker:
+            environment = {"BOUNCER_AGENT_NAME": name, "BOUNCER_MAX_ROOMS": max_rooms}
+            log_file = tmp_path / f"log{number}"
+            return await stack.enter_async_context(worker(AGENT, server, env=environment, log_file=log_file))
+
+        first = await hire(1, "2")
+        await open_rooms(rooms[:2])
 
         async def full() -> bool:
-            told = await health(running)
-            return told.get("active_jobs") == 2 and abs(float(str(told.get("worker_load", 0))) - 0.7) < 1e-6
+            told = await health(first)
+            return told.get("active_jobs") == 2 and told.get("worker_load") == 1
 
         await lobby.until(full, "it is full")
+        second = await hire(2, "100")
+        await asyncio.sleep(10)  # a worker tells the server every 2.5 s
+
+        await open_rooms(rooms[2:])
+
+        assert (await health(first))["active_jobs"] == 2
+        assert (await health(second))["active_jobs"] == 12
         for room in rooms:
             await lobby.api.room.delete_room(api.DeleteRoomRequest(room=room))
 
