@@ -21,11 +21,14 @@ from tests.e2e.world import World
 
 FULL_RECONNECT = rtc.SimulateScenarioKind.Value("SIMULATE_FULL_RECONNECT")
 DUPLICATES = {"bouncer": {"reconcile": 1, "policies": {"duplicates": {"grace": 0.5}}}}
+EMPTY_ROOM = {"bouncer": {"policies": {"empty_room": {"never_joined": 1, "grace": 1}}}}
+OFF = {"bouncer": {"mode": "off"}}
+"""What a room begins with whose moment is yet to be prepared."""
 
 
 async def test_an_identity_that_is_somebody_else_by_now_is_let_alone(lobby: World) -> None:
     """The agent is gone and a person has its identity, right before the removal: LiveKit would remove that person."""
-    async with guarded_from_inside(lobby, DUPLICATES, "guard") as (guard,):
+    async with guarded_from_inside(lobby, OFF, "guard") as (guard,):
         await lobby.agent("A")
         second = await lobby.agent("B")
 
@@ -34,6 +37,7 @@ async def test_an_identity_that_is_somebody_else_by_now_is_let_alone(lobby: Worl
             await lobby.human("B")
 
         guard.before("recheck", become_a_person)
+        await lobby.metadata(DUPLICATES)
         await guard.outcome("B", "void")
         await lobby.stays({"A", "B"}, seconds=1)
         assert guard.recorder.outcomes() == [("B", "void")]
@@ -41,10 +45,11 @@ async def test_an_identity_that_is_somebody_else_by_now_is_let_alone(lobby: Worl
 
 async def test_a_target_that_comes_back_has_its_own_grace(lobby: World) -> None:
     """Reconnected with a new sid between decision and removal it is somebody new, and evicted as such."""
-    async with guarded_from_inside(lobby, DUPLICATES, "guard") as (guard,):
+    async with guarded_from_inside(lobby, OFF, "guard") as (guard,):
         await lobby.agent("A")
         second = await lobby.agent("B")
         guard.before("recheck", second.rejoin)
+        await lobby.metadata(DUPLICATES)
         await guard.outcome("B", "removed")
 
         await second.out()
@@ -58,11 +63,16 @@ async def test_a_target_that_comes_back_has_its_own_grace(lobby: World) -> None:
 @pytest.mark.parametrize("call", ["recheck", "remove_participant"])
 async def test_a_target_that_leaves_by_itself(lobby: World, call: str) -> None:
     """It is gone before we look again, or before the removal: a success, and nobody else's turn."""
-    async with guarded_from_inside(lobby, DUPLICATES, "guard") as (guard,):
+    async with guarded_from_inside(lobby, OFF, "guard") as (guard,):
         await lobby.agent("A")
         second = await lobby.agent("B")
-        guard.before(call, second.leave)
 
+        async def leave() -> None:
+            await second.leave()
+            await lobby.gone("B")
+
+        guard.before(call, leave)
+        await lobby.metadata(DUPLICATES)
         await guard.outcome("B", "gone")
 
         await lobby.stays({"A"}, seconds=1)
@@ -72,11 +82,12 @@ async def test_a_target_that_leaves_by_itself(lobby: World, call: str) -> None:
 @pytest.mark.parametrize("scenario", ["FULL_RECONNECT", "SIGNAL_RECONNECT"])
 async def test_a_target_that_reconnects(lobby: World, scenario: str) -> None:
     """Whether it resumes or joins anew in the moment of its removal: it is out in the end, and its twin is in."""
-    async with guarded_from_inside(lobby, DUPLICATES, "guard") as (guard,):
+    async with guarded_from_inside(lobby, OFF, "guard") as (guard,):
         first = await lobby.agent("A")
         second = await lobby.agent("B")
         kind = rtc.SimulateScenarioKind.Value(f"SIMULATE_{scenario}")
         guard.before("recheck", lambda: second.room.simulate_scenario(kind))
+        await lobby.metadata(DUPLICATES)
 
         await second.out()
 
@@ -133,7 +144,7 @@ FLIPS = {
 @pytest.mark.parametrize("flip", FLIPS.values(), ids=FLIPS)
 async def test_metadata_that_changes_between_decision_and_removal(lobby: World, flip: dict[str, Any]) -> None:
     """The removal is called off in the last moment: a change takes effect at once."""
-    async with guarded_from_inside(lobby, DUPLICATES, "guard") as (guard,):
+    async with guarded_from_inside(lobby, OFF, "guard") as (guard,):
         await lobby.agent("A")
         await lobby.agent("B")
 
@@ -143,6 +154,7 @@ async def test_metadata_that_changes_between_decision_and_removal(lobby: World, 
             await lobby.until(lambda: asyncio.sleep(0, guard.patrol.config != before), "the change is known")
 
         guard.before("recheck", change)
+        await lobby.metadata(DUPLICATES)
         await guard.outcome("B", "void")
 
         await lobby.stays({"A", "B"}, seconds=1)
@@ -167,8 +179,7 @@ async def test_metadata_that_changes_between_notice_and_removal(lobby: World) ->
 
 async def test_a_human_who_comes_right_before_an_empty_room_is_cleared(lobby: World) -> None:
     """Though no event has told of them yet: a participant that publishes nothing is announced up to 3 s late."""
-    rule = {"bouncer": {"policies": {"empty_room": {"never_joined": 1, "grace": 1}}}}
-    async with guarded_from_inside(lobby, rule, "guard") as (guard,):
+    async with guarded_from_inside(lobby, OFF, "guard") as (guard,):
         await lobby.agent("A", name="x")
         due = asyncio.Event()
 
@@ -177,6 +188,7 @@ async def test_a_human_who_comes_right_before_an_empty_room_is_cleared(lobby: Wo
             due.set()
 
         guard.before("decision", come)
+        await lobby.metadata(EMPTY_ROOM)
         async with asyncio.timeout(20):
             await due.wait()
 
@@ -186,10 +198,10 @@ async def test_a_human_who_comes_right_before_an_empty_room_is_cleared(lobby: Wo
 
 async def test_a_human_who_comes_at_the_very_last_moment(lobby: World) -> None:
     """After the decision, before the removal, and unannounced."""
-    rule = {"bouncer": {"policies": {"empty_room": {"never_joined": 1, "grace": 1}}}}
-    async with guarded_from_inside(lobby, rule, "guard") as (guard,):
+    async with guarded_from_inside(lobby, OFF, "guard") as (guard,):
         await lobby.agent("A", name="x")
         guard.before("recheck", lambda: lobby.human("h"))
+        await lobby.metadata(EMPTY_ROOM)
         await guard.outcome("A", "void")
 
         await lobby.stays({"A", "h"}, seconds=1)
@@ -240,7 +252,7 @@ async def test_a_restarted_job_beside_its_corpse(lobby: World, server: Server, t
     script, name = HERE / "framework_agent.py", f"assistant-{lobby.room}"
     async with (
         worker(script, server, env={"AGENT_NAME": name}, log_file=tmp_path / "log") as doomed,
-        guarded_from_inside(lobby, DUPLICATES, "guard") as (guard,),
+        guarded_from_inside(lobby, OFF, "guard") as (guard,),
     ):
         corpse = await lobby.dispatch(name)
         await guard.sees(corpse.identity)
@@ -254,6 +266,7 @@ async def test_a_restarted_job_beside_its_corpse(lobby: World, server: Server, t
             for job, identity in (("AJ_1", corpse.identity), ("AJ_2", "agent-AJ_2"))
         )
 
+        await lobby.metadata(DUPLICATES)
         await guard.outcome(corpse.identity, "removed")
 
         await lobby.stays({"agent-AJ_2"}, seconds=1)
@@ -290,7 +303,7 @@ async def test_our_own_full_reconnect_is_nobodys_fault(lobby: World) -> None:
 
 async def test_metadata_that_changes_while_we_reconnect(lobby: World) -> None:
     """It is in force as soon as we are back, also if it says nothing more of us: the room is still the same."""
-    async with guarded_from_inside(lobby, {"bouncer": {"mode": "off"}}, "guard") as (guard,):
+    async with guarded_from_inside(lobby, OFF, "guard") as (guard,):
         for change in ({"bouncer": {"mode": "dry_run"}}, "", {"bouncer": {"mode": "off"}}):
             again, before = asyncio.Event(), guard.patrol.config
             guard.room.once("reconnected", again.set)
