@@ -36,7 +36,7 @@ async def test_a_duplicate_that_publishes_nothing_leaves(world: World) -> None:
 
 async def test_an_evicted_agent_that_rejoins_with_its_old_token_is_evicted_again(world: World) -> None:
     """The token stays valid; each time it is a new participant that is one too many."""
-    await world.open()
+    await world.open({"bouncer": {"policies": {"duplicates": {"grace": 6}}}})  # time enough to publish a track
     await world.agent("A", audio=True)
     second = await world.agent("B", audio=True)
 

@@ -49,13 +49,13 @@ async def test_a_target_that_comes_back_has_its_own_grace(lobby: World) -> None:
         await lobby.agent("A")
         second = await lobby.agent("B")
         guard.before("recheck", second.rejoin)
-        await lobby.metadata(DUPLICATES)
+        await lobby.metadata({"bouncer": {"policies": {"duplicates": {"grace": 6}}}})  # longer than coming back takes
         await guard.outcome("B", "removed")
 
         await second.out()
         (finding,) = [news.finding for news in guard.recorder.news if isinstance(news, Evicted)][1:]
         assert finding.participant.sid == second.sid
-        assert finding.verdict.due >= finding.participant.joined_at + 0.5
+        assert finding.verdict.due >= finding.participant.joined_at + 6
         assert guard.recorder.outcomes() == [("B", "void"), ("B", "removed")]
         assert "A" in await lobby.present()
 
@@ -163,7 +163,7 @@ async def test_metadata_that_changes_between_decision_and_removal(lobby: World, 
 
 async def test_metadata_that_changes_between_notice_and_removal(lobby: World) -> None:
     """Of two who were told that they have to leave the exempt one stays, and in a dry run both do."""
-    rule = {"policies": {"max_lifetime": {"limit": 5, "notice": 4.8}}}
+    rule = {"policies": {"max_lifetime": {"limit": 15, "notice": 14.8}}}
     async with guarded_from_inside(lobby, {"bouncer": rule}, "guard") as (guard,):
         for identity in ("A", "B"):
             await lobby.agent(identity, name=f"agent {identity}")
@@ -171,7 +171,7 @@ async def test_metadata_that_changes_between_notice_and_removal(lobby: World) ->
             await lobby.message(event="notice", identity=identity)
         await lobby.metadata({"bouncer": {**rule, "mode": "dry_run", "exempt": {"identity": ["B"]}}})
 
-        await guard.outcome("A", "would")
+        await guard.outcome("A", "would", within=40)
 
         await lobby.stays({"A", "B"}, seconds=1)
         assert guard.recorder.outcomes() == [("A", "would")]
@@ -221,11 +221,16 @@ async def test_a_list_that_lacks_somebody_for_a_moment(lobby: World) -> None:
             guard.overlooked = {"h", "A"}
             lists.append(guard.lists)
 
+        async def show_again() -> None:
+            # Two lists that lack somebody and are a second apart would be right to say that they are gone.
+            guard.overlooked = set()
+            lists.append(guard.lists)
+
         guard.before("decision", overlook)
+        guard.before("remove_participant", show_again)
         twin = await lobby.agent("C", name="y")
         await twin.out()
-        guard.overlooked = set()
-        assert guard.lists >= lists[0] + 2
+        assert lists[1] >= lists[0] + 2
 
         await lobby.stays({"h", "A", "B"}, seconds=1)
         assert guard.recorder.outcomes() == [("C", "removed")]
@@ -294,8 +299,11 @@ async def test_our_own_full_reconnect_is_nobodys_fault(lobby: World) -> None:
         await guard.sees("h", "A", "B")
         assert guard.recorder.outcomes() == []
         assert guard.history() == before
-        now = (await lobby.listed())["guard"]
-        assert (now.sid != first.sid, now.attributes["bouncer.guarding"]) == (True, "true")
+
+        async def says_that_it_guards() -> bool:
+            return (await lobby.guarding()).get("guard", first.sid) != first.sid
+
+        await lobby.until(says_that_it_guards, "it says again that it guards the room, with another sid")
 
         twin = await lobby.agent("C")
         await twin.out()
