@@ -14,7 +14,7 @@ from demo.server import Server, Worker, worker
 from tests.e2e.conftest import AGENT
 from tests.e2e.world import World
 
-GRACE_0 = {"bouncer": {"policies": {"duplicates": {"grace": 0}}}}
+GRACE_0 = {"bouncer": {"policies": {"duplicates": {"grace": 0}}, "eviction": {"max_per_minute": 1000}}}
 
 
 class Company:
@@ -85,6 +85,7 @@ async def test_the_oldest_acts_and_when_it_is_killed_the_next_takes_over(
     await lobby.agent("A")
     await lobby.gone(await lobby.agent("B"))
     await first.line(lambda line: line["message"] == "evicted")
+    await lobby.message(event="evicted", identity="B")
     await second.line(lambda line: line["message"] == "standing by")
     assert evictions(second) == []
 

@@ -12,10 +12,12 @@ IDLE_6 = {"bouncer": {"policies": {"idle_timeout": {"timeout": 6, "notice": 4}}}
 @pytest.mark.usefixtures("assistants")
 async def test_an_agent_idle_past_its_timeout_leaves_and_a_busy_one_stays(world: World) -> None:
     """Framework agents: one only listens, the other thinks and speaks."""
-    await world.open(IDLE_6 | {"other app": {"its": "own"}})
+    # It is asked to leave only where all dispatches are known, and they are listed up to 5 s late.
+    idle_15 = {"idle_timeout": {"timeout": 15, "notice": 4}}
+    await world.open({"bouncer": {"policies": idle_15}, "other app": {"its": "own"}})
     await world.human("ana")
     idle = await world.dispatch("assistant", behaviour="idle")
-    await world.metadata({"bouncer": {"policies": {"duplicates": None, **IDLE_6["bouncer"]["policies"]}}})
+    await world.metadata({"bouncer": {"policies": {"duplicates": None, **idle_15}}})
     busy = await world.dispatch("assistant", behaviour="busy")
 
     notice = await world.message(event="notice", identity=idle.identity)
@@ -62,8 +64,8 @@ async def test_a_long_tool_call_is_not_idleness(world: World) -> None:
 
 async def test_an_agent_that_cannot_be_judged_is_reported_and_stays(world: World) -> None:
     """It has an audio track, says nothing about itself, and isn't listened to: it may be speaking for all we know."""
-    await world.open({"bouncer": {"hearing": "off", "policies": {"idle_timeout": {"timeout": 3}}}})
-    await world.agent("A", state="", audio=True)
+    await world.open({"bouncer": {"hearing": "off", "policies": {"idle_timeout": {"timeout": 8}}}})
+    await world.agent("A", state="", audio=True)  # in time: before it has a track, it can be judged
 
     told = await world.message(event="held", identity="A")
 
