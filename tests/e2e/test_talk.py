@@ -2,7 +2,11 @@
 
 import asyncio
 
+import pytest
+
 from tests.e2e.world import Member, World
+
+pytestmark = pytest.mark.realtime
 
 TALK = {"duplicates": None}
 
