@@ -13,8 +13,8 @@ from bouncer.room import GUARDING_ATTRIBUTE
 SUCCESSOR_WITHIN = 20.0
 """Seconds for a successor to be there and to be listed as what it is; forty at once needed 7 s on two busy cores, and
 a job is listed up to 5 s late."""
-LOOK_EVERY = 1.0
-"""Seconds between two looks for the successor."""
+LOOK_EVERY = (1.0, 16.0)
+"""Seconds between two looks for the successor, and at most, if they aren't answered; doubled each time."""
 PAUSE = (1.0, 60.0)
 """First and longest pause, in seconds, before another successor is dispatched; doubled each time."""
 
@@ -42,20 +42,28 @@ async def hand_over(api: RoomApi, *, troubled: Callable[[ApiError], None], jitte
 
 
 async def _arrival(api: RoomApi, dispatch: str) -> str | None:
-    """Wait for the agent of this dispatch to guard the room; its identity, or None if it doesn't in time."""
+    """Wait for the agent of this dispatch to guard the room; its identity, or None if it doesn't in time.
+
+    A look that isn't answered says nothing: a worker with many rooms may be out of calls for minutes, and successors
+    that have come must not be taken back for that.
+    """
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + SUCCESSOR_WITHIN
-    while loop.time() < deadline:
-        await asyncio.sleep(LOOK_EVERY)
+    deadline, pause = loop.time() + SUCCESSOR_WITHIN, LOOK_EVERY[0]
+    while True:
+        await asyncio.sleep(pause)
+        asked_at = loop.time()
         try:
             infos = await api.list_participants()
             guarding = {i.identity for i in infos if i.active and i.hidden and i.attributes.get(GUARDING_ATTRIBUTE)}
-            jobs = await api.list_jobs() if guarding else ()
+            jobs = await api.list_jobs(urgent=True) if guarding else ()
         except ApiError as error:
             if error.trouble is Trouble.DENIED:
                 raise
+            pause = min(2 * pause, LOOK_EVERY[1])
             continue
+        pause = LOOK_EVERY[0]
         for job in jobs:
             if job.dispatch == dispatch and job.identity in guarding:
                 return job.identity
-    return None
+        if asked_at >= deadline:
+            return None

@@ -1,9 +1,15 @@
 """Bouncers among themselves: the oldest acts, the next stands by, further ones leave; and handing a room over."""
 
 import asyncio
+from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
+from unittest.mock import patch
 
-from bouncer.api import Trouble
+import pytest
+
+from bouncer.adapter import CallBudget
+from bouncer.api import ApiError, Trouble
 from bouncer.events import Info, Job
 from bouncer.observers import HandedOver, Ranked
 from bouncer.observers.messages import RoomMessages
@@ -293,6 +299,56 @@ async def test_handing_over_gets_over_trouble() -> None:
 
         assert resigned(room)
         await handing_over
+
+
+@virtual
+@pytest.mark.parametrize("trouble", [Trouble.THROTTLED, Trouble.UNAVAILABLE])
+async def test_a_successor_is_not_taken_back_because_nobody_could_look(trouble: Trouble) -> None:
+    """For minutes there is no answer; whoever has come meanwhile stays."""
+    async with FakeRoom(STRICT) as room:
+        handing_over = asyncio.create_task(room.patrol.hand_over())
+        await asyncio.sleep(3)
+        room.trouble = trouble
+        await asyncio.sleep(200)
+        room.trouble = None
+        comes(room, "agent-AJ_next", before_us=False, dispatch="AD_successor_1")
+        async with asyncio.timeout(60):
+            await handing_over
+
+        assert room.dispatched == 1
+        assert room.calls["delete_dispatch"] == 0
+        assert resigned(room)
+
+
+@virtual
+async def test_a_worker_of_very_many_rooms_takes_no_successor_back() -> None:
+    """All are handed over at once, within the calls of a worker; each successor comes after 5 s."""
+    loop, budget, rooms = asyncio.get_running_loop(), CallBudget(600), [FakeRoom(STRICT) for _ in range(150)]
+
+    async def drain(room: FakeRoom) -> None:
+        listing, dispatching = room.list_participants, room.dispatch_successor
+
+        async def list_participants(*, urgent: bool = False) -> tuple[Info, ...]:
+            if not budget.take(loop.time(), urgent=urgent):
+                raise ApiError(Trouble.THROTTLED, "out of calls")
+            return await listing(urgent=urgent)
+
+        async def dispatch_successor() -> str:
+            dispatch = await dispatching()
+            loop.call_later(5, partial(comes, room, "agent-AJ_next", before_us=False, dispatch=dispatch))
+            return dispatch
+
+        with patch.multiple(room, list_participants=list_participants, dispatch_successor=dispatch_successor):
+            await room.patrol.hand_over()
+
+    async with AsyncExitStack() as stack:
+        for room in rooms:
+            await stack.enter_async_context(room)
+        async with asyncio.timeout(120):
+            await asyncio.gather(*map(drain, rooms))
+
+        assert all(map(resigned, rooms))
+        assert {room.dispatched for room in rooms} == {1}
 
 
 @virtual
