@@ -42,4 +42,8 @@ async def bouncer(ctx: JobContext) -> None:
 
 
 if __name__ == "__main__":
-    cli.run_app(server)
+    try:
+        cli.run_app(server)
+    finally:
+        if server.failed:
+            sys.exit(1)

@@ -112,11 +112,21 @@ class Drain:
 
 
 class BouncerServer(AgentServer):
-    """A worker that tells its rooms when it is being drained."""
+    """A worker that tells its rooms when it is being drained, and remembers whether it failed."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.draining_rooms = Drain()
+        self.failed = False
+        """Whether it ended by an error; the framework logs that, and ends with status 0 all the same."""
+
+    async def run(self, *args: Any, **options: Any) -> None:
+        """Be a worker until it is ended."""
+        try:
+            await super().run(*args, **options)
+        except Exception:
+            self.failed = True
+            raise
 
     async def drain(self, *args: Any, **options: Any) -> None:
         """Take no more rooms, have those that are here handed over, and wait for them to end."""

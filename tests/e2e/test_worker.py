@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import AsyncExitStack
@@ -154,6 +155,23 @@ def test_a_bad_environment_stops_it_from_starting(server: Server) -> None:
         "BOUNCER_CONFIG: $.bouncer.mode: must be 'enforce', 'dry_run' or 'off', not \"of\"",
         'BOUNCER_CONFIG: $.bouncer.policies.idle_timeout.timeout: must be a number, not "soon"',
     ]
+
+
+def test_a_worker_that_cannot_run_ends_with_status_1(server: Server) -> None:
+    """The framework would end it with 0, and whoever restarts what failed would leave it at that."""
+    with socket.create_server(("", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ended = subprocess.run(
+            [sys.executable, AGENT, "start"],
+            env={**os.environ, **server.env, "BOUNCER_PORT": port},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    assert ended.returncode == 1
+    assert "address already in use" in ended.stdout
 
 
 async def test_a_frozen_worker_judges_nobody_by_what_it_missed(lobby: World, server: Server, tmp_path: Path) -> None:
