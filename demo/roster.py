@@ -119,7 +119,7 @@ class Roster:
                 if due_at < self.announced.get((sid, policy), math.inf) - SOONER:
                     self.announced[sid, policy] = due_at
                     self.say("bouncer", f"{policy}: {self._who(line)} is due in {due_in:.1f} s")
-            case {"message": "countdown over", "sid": sid, "policy": policy}:
+            case {"message": "countdown over" | "countdown called off", "sid": sid, "policy": policy}:
                 self.countdowns[sid].pop(policy, None)
             case {"message": "held back", "sid": sid, "policy": policy, "held_by": held_by}:
                 self.held[sid] = held_by

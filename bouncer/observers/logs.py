@@ -4,7 +4,7 @@ import logging
 from typing import Any
 
 from bouncer.config import BUILT_IN, Config
-from bouncer.decide import Finding
+from bouncer.decide import Finding, Held
 from bouncer.effective import difference
 from bouncer.eviction import Outcome
 from bouncer.observers import (
@@ -61,8 +61,9 @@ class Logs:
             case Reported(finding):
                 self._log(logging.WARNING, "reported", **about(finding))
             case HeldBack(hold):
+                level = logging.INFO if hold.by is Held.EXEMPT else logging.WARNING
                 doubt = hold.finding.verdict.doubt
-                self._log(logging.WARNING, "held back", **about(hold.finding), held_by=str(hold.by), doubt=doubt)
+                self._log(level, "held back", **about(hold.finding), held_by=str(hold.by), doubt=doubt)
             case Evicted(finding, outcome, took):
                 level, event = _EVENTS[outcome]
                 self._log(level, event, **about(finding), outcome=str(outcome), took=round(took, 3))
@@ -84,25 +85,28 @@ class Logs:
 
     def _configured(self, config: Config) -> None:
         """Log what is in force: all of it at first, then what has changed. The end of a refusal is a change too."""
+        given = {path: layer for path, layer in config.origins.items() if layer != BUILT_IN.name}
         if self._config is None:
-            given = {path: layer for path, layer in config.origins.items() if layer != BUILT_IN.name}
             self._log(logging.INFO, "configured", configuration=config.effective, origins=given)
         elif (changes := difference(self._config.effective, config.effective)) or self._refused:
             changed = {path: {"from": old, "to": new} for path, (old, new) in changes.items()}
-            self._log(logging.INFO, "configured", changed=changed)
+            self._log(logging.INFO, "configured", changed=changed, origins=given)
         self._config, self._refused = config, False
 
     def _countdowns(self, news: Decided) -> None:
         if not logger.isEnabledFor(logging.DEBUG):
             return
-        counting = {f.key: f for f in news.decision.pending}
+        decision = news.decision
+        counting = {f.key: f for f in decision.pending}
+        due = {f.key for f in (*decision.evictions, *decision.reports, *(hold.finding for hold in decision.held))}
         for key, finding in counting.items():
             known = self._counting.get(key)
             if known is None or known.verdict.due != finding.verdict.due:
                 due_in = round(finding.verdict.due - news.at, 3)
                 self._log(logging.DEBUG, "countdown", **about(finding), due_in=due_in)
         for key in self._counting.keys() - counting.keys():
-            self._log(logging.DEBUG, "countdown over", **about(self._counting[key]))
+            event = "countdown over" if key in due else "countdown called off"
+            self._log(logging.DEBUG, event, **about(self._counting[key]))
         self._counting = counting
 
     def _log(self, level: int, event: str, **facts: Any) -> None:

@@ -93,6 +93,7 @@ class TestLogs:
             (Reported(finding()), "WARNING", "reported", LOGGED),
             (Reported(finding(index=1)), "WARNING", "reported", LOGGED | {"policy": "idle_timeout[1]"}),
             (HeldBack(Hold(finding(), Held.BUDGET)), "WARNING", "held back", LOGGED | {"held_by": "max_per_minute"}),
+            (HeldBack(Hold(finding(), Held.EXEMPT)), "INFO", "held back", LOGGED | {"held_by": "exempt"}),
             (
                 HeldBack(Hold(finding(doubt="may be at work"), Held.DOUBT)),
                 *("WARNING", "held back", LOGGED | {"held_by": "doubt", "doubt": "may be at work"}),
@@ -134,7 +135,7 @@ class TestLogs:
         assert json.dumps(facts)
 
     def test_a_change_of_the_configuration(self) -> None:
-        """Only what is different; null stands for what wasn't there, or isn't any more."""
+        """What is different, where null stands for what is not there; and what comes from where now."""
         _, changed, off = self.records(
             configured(policies={"max_agents": {"max": 3}}),
             configured(policies={"max_agents": {"max": 3, "grace": 5}, "no_return": []}),
@@ -148,10 +149,26 @@ class TestLogs:
                 "changed": {
                     "$.bouncer.policies.max_agents.grace": {"from": 2, "to": 5},
                     "$.bouncer.policies.no_return": {"from": None, "to": []},
-                }
+                },
+                "origins": dict.fromkeys(
+                    (
+                        "$.bouncer.policies.max_agents.max",
+                        "$.bouncer.policies.max_agents.grace",
+                        "$.bouncer.policies.no_return",
+                    ),
+                    "room metadata",
+                ),
             },
         )
-        assert off == ("INFO", "configured", {"changed": {"$.bouncer.policies.no_return": {"from": [], "to": None}}})
+        assert off[2]["changed"] == {"$.bouncer.policies.no_return": {"from": [], "to": None}}
+
+    def test_a_layer_that_is_gone(self) -> None:
+        """Who wrote over the room's metadata and left ours out, finds that no value comes from there any more."""
+        assert self.records(configured(mode="dry_run"), configured())[1] == (
+            "INFO",
+            "configured",
+            {"changed": {"$.bouncer.mode": {"from": "dry_run", "to": "enforce"}}, "origins": {}},
+        )
 
     def test_a_configuration_that_says_the_same(self) -> None:
         """Other applications write to the room's metadata too: no news, unless it ends a refusal."""
@@ -188,7 +205,7 @@ class TestLogs:
             texts |= {text for _, text, _ in self.records(*news, decided(1))}
 
         assert texts == {
-            *("notice given", "reported", "held back", "countdown", "countdown over"),
+            *("notice given", "reported", "held back", "countdown", "countdown called off"),
             *("evicted", "would evict", "eviction not needed"),
             *("eviction called off", "eviction failed", "eviction denied"),
         }
@@ -218,11 +235,25 @@ class TestLogs:
         """It is another one."""
         assert self.countdowns(decided(40, finding(100)), decided(90, finding(140))) == [("PA_1", 60), ("PA_1", 50)]
 
-    def test_a_countdown_that_is_over(self) -> None:
-        """Told once, whether it ended by an eviction or by what the agent did."""
+    def test_a_countdown_that_is_called_off(self) -> None:
+        """Told once, when somebody is due no longer: by what they did, or since they left."""
         assert self.records(decided(40, finding(100)), decided(50), decided(60))[1:] == [
-            ("DEBUG", "countdown over", LOGGED)
+            ("DEBUG", "countdown called off", LOGGED)
         ]
+
+    @pytest.mark.parametrize(
+        "decision",
+        [
+            Decision(evictions=(finding(100),)),
+            Decision(reports=(finding(100),)),
+            Decision(held=(Hold(finding(100), Held.LAST),)),
+        ],
+    )
+    def test_a_countdown_that_is_over(self, decision: Decision) -> None:
+        """Told once, when somebody is due, whatever becomes of it; also if that came sooner than was known."""
+        for at in (60, 100):
+            over = Decided(at, Room(), decision)
+            assert self.records(decided(40, finding(100)), over, over)[1:] == [("DEBUG", "countdown over", LOGGED)]
 
     def test_a_countdown_that_is_back(self) -> None:
         """What was over and begins anew is new."""
