@@ -35,6 +35,8 @@ async def hand_over(api: RoomApi, *, troubled: Callable[[ApiError], None], jitte
             if successor := await _arrival(api, dispatch):
                 return successor
             await api.delete_dispatch(dispatch)
+            nobody = f"no other worker took the room within {SUCCESSOR_WITHIN:g} s; it stays guarded, and we try again"
+            troubled(ApiError(Trouble.UNAVAILABLE, nobody))
         except ApiError as error:
             troubled(error)
         await asyncio.sleep(pause * (0.8 + 0.4 * jitter()))

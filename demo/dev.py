@@ -26,6 +26,8 @@ TOKEN_TTL = timedelta(hours=6)
 _LEVELS = {"DEBUG": "dim", "INFO": "green", "WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}
 _LEAST = {"bouncer": logging.DEBUG, "livekit.agents": logging.WARNING}
 """The loggers that are shown, and from which level on."""
+_LEFT_OUT = {"message", "level", "name", "timestamp", "pid", "exc_info", "stack"}
+"""What is shown otherwise, or not: a worker on a busy machine logs where its loop stood still, 20 lines each time."""
 
 
 async def run(console: Console) -> int:
@@ -70,7 +72,7 @@ def _show(line: Mapping[str, Any], console: Console) -> None:
         return
     text = Text.assemble((line["message"], _LEVELS.get(level, "")))
     for name, fact in line.items():
-        if name not in {"message", "level", "name", "timestamp", "pid", "exc_info"} and not name.startswith("code."):
+        if name not in _LEFT_OUT and not name.startswith("code."):
             value = fact if isinstance(fact, str) else json.dumps(fact, ensure_ascii=False)
             text.append(f"  {name.removeprefix('lk.pii.')}=", "dim").append(value)
     timestamp = line.get("timestamp")

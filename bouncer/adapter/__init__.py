@@ -236,6 +236,7 @@ class LiveKitRoom:
             for task in (*self._tasks, *self._readers):
                 task.cancel()
             await asyncio.gather(*self._tasks, *self._readers, return_exceptions=True)
+            logger.info("no longer guarding", extra={"lk.pii.room_name": self._name})
             if self._loop.time() - self._restored_at < ENDED_WITHIN:
                 await self._replace()
 
@@ -355,10 +356,12 @@ class LiveKitRoom:
                 patrol.configure(metadata)
 
         def reconnecting() -> None:
+            logger.warning("connection lost: nothing is decided", extra={"lk.pii.room_name": self._name})
             self._restored_at = math.inf
             patrol.tell(Disconnected(now()))
 
         def reconnected() -> None:
+            logger.info("connection restored: watching anew", extra={"lk.pii.room_name": self._name})
             self._restored_at = now()
             self._connected(patrol)
             self._keep(self._configure_anew(patrol))

@@ -11,7 +11,7 @@ import pytest
 from bouncer.adapter import CallBudget
 from bouncer.api import ApiError, Trouble
 from bouncer.events import Info, Job
-from bouncer.observers import HandedOver, Ranked
+from bouncer.observers import HandedOver, Ranked, Troubled
 from bouncer.observers.messages import RoomMessages
 from bouncer.patrol import SURPLUS_FOR
 from bouncer.room import GUARDING_ATTRIBUTE, Kind, Participant, Role, Room
@@ -268,18 +268,24 @@ async def test_only_the_dispatched_successor_relieves_us() -> None:
 
 @virtual
 async def test_a_dispatch_that_brings_nobody_is_made_anew() -> None:
-    """A server gives a dispatch to nobody if no worker is free at that moment."""
+    """A server gives a dispatch to nobody if no worker is free at that moment. That is said, once."""
     async with FakeRoom(STRICT) as room:
         handing_over = asyncio.create_task(room.patrol.hand_over())
         await asyncio.sleep(200)
         assert 4 <= room.dispatched <= 8
         assert room.calls["delete_dispatch"] == room.dispatched - 1
+        (trouble,) = (news for news in room.recorder.news if isinstance(news, Troubled))
+        assert (trouble.doing, str(trouble.error).partition(";")[0]) == (
+            "handing over",
+            "no other worker took the room within 20 s",
+        )
 
-        comes(room, "agent-AJ_next", before_us=False, dispatch=f"AD_successor_{room.dispatched}")
-        await asyncio.sleep(100)
+        for _ in range(100):
+            await asyncio.sleep(1)
+            comes(room, "agent-AJ_next", before_us=False, dispatch=f"AD_successor_{room.dispatched}")
 
-        handing_over.cancel()
-        assert not resigned(room) or handing_over.done()
+        assert resigned(room)
+        await handing_over
 
 
 @virtual
