@@ -11,7 +11,9 @@ from bouncer import Room, Seconds, Verdict
 class EmptyRoom:
     """Once no human is left, or if none comes, every agent has to leave.
 
-    Agents alone in a room are paid for by the minute, and LiveKit closes no room on account of agents that stay.
+    Agents alone in a room are paid for by the minute, until LiveKit closes it: its `departure_timeout` after the last
+    human left (20 s, unless the room has another), or its `empty_timeout` (5 minutes) if none came. This is for rooms
+    in which these are long, and for agents that shall leave while the room stays open.
 
     What counts: people of every kind, callers by phone and connectors included. What doesn't: agents, avatars, egress
     and ingress. A human who is back within `grace` finds everybody still there; while any human is in the room nobody
