@@ -154,7 +154,8 @@ class CommonOptions(BaseModel):
     action: Action = "evict"
     """`evict`, or `report` to only tell the log and the room."""
     notice: Seconds = 0
-    """Seconds before due at which the room is told; 0 tells nobody."""
+    """Seconds before due at which the room is told; 0 tells nobody. Who is due at once, say by a new configuration,
+    leaves without."""
     only: Globs | None = None
     """Globs on the agent name: whom the policy judges, not whom it sees."""
 
@@ -472,7 +473,7 @@ _WORDS: Mapping[str, str] = {
     "less_than_equal": "must be at most {le}",
     "string_too_short": "must not be empty",
     "string_too_long": "must have at most {max_length} characters",
-    "too_short": "must have at least {min_length} entries",
+    "too_short": "must have {min_length} or more entries",
     "too_long": "must have at most {max_length} entries",
     "literal_error": "must be {expected}",
 }

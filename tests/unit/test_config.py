@@ -421,8 +421,8 @@ class TestRefused:
             ('{"policies": {"window": {}}}', "policies.window.opens", "is required"),
             ('{"policies": {"max_agents": {}}}', "policies.max_agents.max", "is required"),
             ('{"policies": {"max_lifetime": {"limit": 0}}}', "policies.max_lifetime.limit", "must be more than 0"),
-            ('{"policies": {"superseded": {"by": {}}}}', "policies.superseded.by", "at least 1"),
-            ('{"policies": {"superseded": {"by": {"a": []}}}}', "policies.superseded.by.a", "at least 1"),
+            ('{"policies": {"superseded": {"by": {}}}}', "policies.superseded.by", "1 or more entries"),
+            ('{"policies": {"superseded": {"by": {"a": []}}}}', "policies.superseded.by.a", "1 or more entries"),
             ('{"policies": {"superseded": {"by": {"a b": "c"}}}}', 'policies.superseded.by["a b"]', 'a list, not "c"'),
             ('{"policies": {"superseded": {"by": {"": ["c"]}}}}', 'policies.superseded.by[""]', "must not be empty"),
             (
