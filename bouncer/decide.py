@@ -5,7 +5,7 @@ whatever a policy yields, nothing but another agent that is present and not exem
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import islice
 from math import isfinite
@@ -15,6 +15,9 @@ from bouncer.room import Instant, Participant, Role, Room
 
 BUDGET_WINDOW = 60.0
 """Seconds over which `max_per_minute` counts."""
+
+NO_LIMIT = 2**31
+"""A `max_per_minute` that no room ever spends."""
 
 MAX_ERROR = 500
 """Characters that are kept of what a policy raised."""
@@ -46,6 +49,10 @@ class Guards:
         return matches(participant.identity, self.exempt_identities) or (
             participant.agent_name != "" and matches(participant.agent_name, self.exempt_agent_names)
         )
+
+    def without_budget(self) -> "Guards":
+        """The same guards for what costs nothing, or was counted before."""
+        return replace(self, max_per_minute=NO_LIMIT)
 
 
 @dataclass(frozen=True, slots=True)

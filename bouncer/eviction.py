@@ -7,37 +7,18 @@ say, on whose account it is due no longer. A removal counts when the participant
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from enum import StrEnum
 from typing import Protocol
 
 from bouncer.api import ApiError, RoomApi, Trouble
 from bouncer.decide import Finding
 from bouncer.events import Info
+from bouncer.history import Outcome
 
 PROOF_WITHIN = (0.05, 0.2, 0.75, 2.0)
 """Seconds to wait for the leaving to be announced before the server is asked, again and again. LiveKit announces a
 participant that published nothing up to 3 s late."""
 IN_FLIGHT = 8
 """Evictions in one room that run side by side; 40 at once take 0.2 s of API that way (measured)."""
-
-
-class Outcome(StrEnum):
-    """How an eviction ended."""
-
-    REMOVED = "removed"
-    """We removed it, and it was seen gone."""
-    LEFT = "left"
-    """We ended its job by deleting its dispatch, and it left in time."""
-    GONE = "gone"
-    """It had left already, without our doing."""
-    VOID = "void"
-    """Its identity belongs to another participant by now, or it is no longer due: nothing was done."""
-    DENIED = "denied"
-    """Our credentials may not remove participants."""
-    FAILED = "failed"
-    """The server didn't do it; it will be tried again."""
-    WOULD = "would"
-    """A dry run: it would have been evicted."""
 
 
 class Evictor(Protocol):

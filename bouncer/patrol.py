@@ -12,17 +12,16 @@ import asyncio
 import contextlib
 import math
 import random
-import sys
-from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from bouncer.api import ApiError, RoomApi, Trouble
 from bouncer.config import NO_OTHERS, Config, ConfigError, Layer, Mode, Others, load
-from bouncer.decide import BUDGET_WINDOW, Decision, Finding, Guards, Ledger, decide
+from bouncer.decide import Decision, Finding
 from bouncer.events import Connected, Dispatched, Event, Info, Joined, Left, Listed, RemovalSent, Stalled
-from bouncer.eviction import DryRun, Evictor, Outcome, Remover
+from bouncer.eviction import DryRun, Evictor, Remover
 from bouncer.handover import hand_over
+from bouncer.history import BACKOFF, History, Outcome
 from bouncer.observers import (
     Configured,
     Decided,
@@ -38,8 +37,9 @@ from bouncer.observers import (
     Reported,
     Troubled,
 )
-from bouncer.policy import Policy, Rule
-from bouncer.room import Instant, Participant, Room
+from bouncer.policy import Policy
+from bouncer.recheck import Moment, may_end_dispatch, still_due
+from bouncer.room import Instant
 from bouncer.tracker import Tracker
 
 SETTLE = 0.01
@@ -52,18 +52,12 @@ PULSE = 2.0
 """Seconds between two looks at the clock, so that a freeze is noticed when nothing else was to happen meanwhile."""
 RELIST = 1.0
 """Seconds between lists while an agent's dispatch is not listed yet, or somebody was missing from the last one."""
-BACKOFF = (0.5, 30.0)
-"""First and longest pause, in seconds, before something that failed is tried again; doubled each time."""
 STANDBY_LIST = 5.0
 """Seconds between lists at most while we stand by: that an older bouncer is gone is nowhere else to be seen."""
 SURPLUS = 2
 """Older bouncers from which on we are not needed."""
 SURPLUS_FOR = 25.0
 """Seconds for which they have to be there before we leave: one that was killed is listed for 20 to 23 s."""
-DENIED_PAUSE = 30.0
-"""Seconds before a removal is tried again for which our credentials did not suffice."""
-REMEMBERED = 256
-"""How many evicted identities are remembered, to remove what they leave behind."""
 
 
 class Patrol:
@@ -98,13 +92,13 @@ class Patrol:
             api,
             look=self._list,
             still_due=self._still_due,
-            sent=self._sent_one,
+            sent=lambda finding: self._history.send(finding, self._loop.time()),
             absent=self._absent,
             leave_within=self._leave_within,
             troubled=lambda error: self._note_trouble("evicting", error),
         )
         self._evictors: Mapping[Mode, Evictor] = {"enforce": remover, "dry_run": DryRun()}
-        self._changed = asyncio.Event()
+        self._changed, self._happened = asyncio.Event(), asyncio.Event()
         self._list_wanted = asyncio.Event()
         self._list_at: Instant = 0.0
         self._listed_at: Instant = -math.inf
@@ -112,21 +106,9 @@ class Patrol:
         self._closed = self._surveyed = False
         self._connected_at: Instant = 0.0
         self._rank = 0
-        self._surplus_at: Instant | None = None
-        self._under_way: dict[str, Finding] = {}
-        self._together: dict[str, tuple[Finding, ...]] = {}
+        self._leave_at: Instant = 0.0
+        self._history = History(jitter)
         self._evictions: set[asyncio.Task[None]] = set()
-        self._unsent: set[str] = set()
-        self._sent: deque[Instant] = deque()
-        self._sent_at: dict[str, Instant] = {}
-        self._handled: set[tuple[str, str]] = set()
-        self._told: set[tuple[str, str, str]] = set()
-        self._noticed: dict[tuple[str, str], Instant] = {}
-        self._retry_at: dict[str, Instant] = {}
-        self._failures: Counter[str] = Counter()
-        self._evicted: dict[str, Finding] = {}
-        self._spent: set[str] = set()
-        self._waiting: list[asyncio.Event] = []
 
     def tell(self, event: Event) -> None:
         """Take in what happened. Cheap, and never raises: it may be called from LiveKit's event handlers."""
@@ -148,9 +130,7 @@ class Patrol:
             return
         if config != self.config:
             self.config = config
-            self._handled.clear()
-            self._told.clear()
-            self._noticed.clear()
+            self._history.reconfigure()
         self._notify(Configured(config))
         self.list_soon()
         self._wake()
@@ -215,8 +195,8 @@ class Patrol:
         config = self._watching() if self._surveyed else None
         if config is None:
             return None
-        if seniors := self._stand():
-            return await self._stand_by(seniors)
+        if self._stand():
+            return await self._stand_by()
         decision = self._decide(config)
         if decision.evictions:
             if self._loop.time() < self._look_after or not await self._look(urgent=True):
@@ -229,84 +209,62 @@ class Patrol:
         self._act(decision, self._evictors[config.mode])
         return decision.wake_at
 
-    def _stand(self) -> Sequence[Participant]:
-        """The older bouncers that guard the room; tells when their number has changed."""
+    def _stand(self) -> int:
+        """How many older bouncers guard the room; tells when that has changed."""
         seniors = self.tracker.room().seniors
         if len(seniors) != self._rank:
-            self._rank = len(seniors)
             if self._rank < SURPLUS:
-                self._surplus_at = None
+                self._leave_at = self._loop.time() + SURPLUS_FOR
+            self._rank = len(seniors)
             self._notify(Ranked(seniors))
             self.list_soon()
-        return seniors
+        return self._rank
 
-    async def _stand_by(self, seniors: Sequence[Participant]) -> Instant | None:
+    async def _stand_by(self) -> Instant | None:
         """Let the oldest act; leave if two were here before us for long enough."""
-        if len(seniors) < SURPLUS:
+        if self._rank < SURPLUS:
             return None
-        now = self._loop.time()
-        self._surplus_at = self._surplus_at or now + SURPLUS_FOR
-        if now < self._surplus_at:
-            return self._surplus_at
+        if self._loop.time() < self._leave_at:
+            return self._leave_at
         await self._resign()
         return None
 
     def _decide(self, config: Config) -> Decision:
-        now = self._loop.time()
-        while self._sent and self._sent[0] + BUDGET_WINDOW <= now:
-            self._sent.popleft()
-        room = self.tracker.room()
-        guards = config.guards if self._evictors[config.mode].sends else _without_budget(config.guards)
-        decision = self._certain(room, config.rules, guards, now, self._ledger())
-        self._notify(Decided(now, room, decision))
+        moment = self._moment(config)
+        decision = moment.decision()
+        self._notify(Decided(moment.now, moment.room, decision))
         return decision
 
-    def _certain(self, room: Room, rules: Sequence[Rule], guards: Guards, now: Instant, ledger: Ledger) -> Decision:
-        """The decision, without the evictions that rest on somebody who may have left already, or not.
-
-        Who is missing from one list is gone or isn't; whoever is evicted has to leave in either case.
-        """
-        decision = decide(room, rules, guards, now, ledger)
-        if not decision.evictions or not (unsure := self.tracker.unsure):
-            return decision
-        otherwise = decide(room.without(unsure | self.tracker.heirs), rules, guards, now, ledger)
-        certain = {f.participant.sid for f in otherwise.evictions}
-        return replace(decision, evictions=tuple(f for f in decision.evictions if f.participant.sid in certain))
-
-    def _ledger(self) -> Ledger:
-        """What has been done so far."""
-        return Ledger(
-            sent=tuple(self._sent),
-            leaving=frozenset(self._under_way),
-            unsent=len(self._unsent),
-            handled=frozenset(self._handled),
-            noticed=self._noticed,
-            retry_at=self._retry_at,
-            evicted=self._evicted,
+    def _moment(self, config: Config) -> Moment:
+        """All that there is to decide by right now."""
+        now = self._loop.time()
+        return Moment(
+            room=self.tracker.room(),
+            rules=config.rules,
+            guards=config.guards if self._evictors[config.mode].sends else config.guards.without_budget(),
+            now=now,
+            ledger=self._history.ledger(now),
+            under_way=self._history.under_way,
+            unsure=self.tracker.unsure | self.tracker.heirs,
         )
 
     def _act(self, decision: Decision, evictor: Evictor) -> None:
         now = self._loop.time()
         for fault in decision.faults:
             # By its kind: the text may be another one each time.
-            if self._first_time("fault", fault.rule.id, fault.error.partition(":")[0]):
+            if self._history.first_time("fault", fault.rule.id, fault.error.partition(":")[0]):
                 self._notify(Faulted(fault))
         for hold in decision.held:
-            if self._first_time(*hold.finding.key, hold.by):
+            if self._history.first_time(*hold.finding.key, hold.by):
                 self._notify(HeldBack(hold))
         for finding in decision.notices:
-            self._noticed[finding.key] = finding.verdict.due
+            self._history.notice(finding)
             self._notify(Noticed(finding, finding.verdict.due - now))
         for finding in decision.reports:
-            self._handled.add(finding.key)
+            self._history.report(finding)
             self._notify(Reported(finding))
         for finding in decision.evictions:
-            sid = finding.participant.sid
-            if evictor.sends and not finding.follows:
-                self._unsent.add(sid)
-            self._evicted[finding.participant.identity] = finding
-            self._under_way[sid] = finding
-            self._together[sid] = decision.evictions
+            self._history.begin(finding, decision.evictions, now, sends=evictor.sends)
             task = asyncio.create_task(self._evict(finding, evictor), name="bouncer_evict")
             self._evictions.add(task)
             task.add_done_callback(self._evictions.discard)
@@ -318,117 +276,41 @@ class Patrol:
         except Exception as error:  # noqa: BLE001 - one eviction's failure must not end another's
             self._notify(Troubled("evicting", error))
             outcome = Outcome.FAILED
-        finally:
-            self._unsent.discard(who.sid)
-            self._under_way.pop(who.sid, None)
-            self._together.pop(who.sid, None)
-            sent_at = self._sent_at.pop(who.sid, started)
         now = self._loop.time()
+        eviction = self._history.end(finding, outcome, now)
         if outcome in (Outcome.REMOVED, Outcome.LEFT):
-            self.tracker.apply(RemovalSent(sent_at, who.identity))
-        else:
-            self._evicted.pop(who.identity, None)
-        match outcome:
-            case Outcome.WOULD:
-                self._handled.add(finding.key)
-            case Outcome.FAILED | Outcome.VOID:
-                self._retry_at[who.sid] = now + self._pause(who.sid)
-            case Outcome.DENIED:
-                self._retry_at[who.sid] = now + DENIED_PAUSE
-            case Outcome.REMOVED | Outcome.GONE | Outcome.LEFT:
-                self.tracker.apply(Left(now, who.sid))
-                self._forget_trouble("evicting")
-                if outcome is Outcome.REMOVED and who.dispatch and not who.publisher:
-                    self._spent.add(who.dispatch)
+            self.tracker.apply(RemovalSent(eviction.at, who.identity))
+        if outcome in (Outcome.REMOVED, Outcome.LEFT, Outcome.GONE):
+            self.tracker.apply(Left(now, who.sid))
+            self._history.succeed("evicting")
         self.list_soon()
         self._notify(Evicted(finding, outcome, now - started))
         self._wake()
 
     def _still_due(self, finding: Finding) -> bool:
-        """Whether this eviction, which is under way, would be decided on at this moment too.
-
-        Those who are leaving by other rules have left, as in any decision. Those who are leaving by the same one have
-        not, even if they are gone by now: one alone would be no chatter, and no hand-off. Unless one of them would have
-        stayed, as the room is now: then what counts is who stays. The budget was set aside when it was decided.
-        """
+        """Whether an eviction that is under way would be decided on right now too."""
         config = self._in_force()
         if config is None or not self._evictors[config.mode].sends:
             return False
-        who = finding.participant
-        principal = self._evicted.get(who.on_behalf_of) if finding.follows else None
-        if principal and principal.participant.sid in self._unsent:
-            # As long as the removal of an avatar's principal has not gone out, it may still be called off.
-            return not config.guards.exempts(who) and self._still_due(principal)
-        now, guards, room = self._loop.time(), _without_budget(config.guards), self.tracker.room()
-        ledger = replace(self._ledger(), leaving=frozenset(), unsent=0)
-        gone = tuple(f.participant for f in self._together.get(who.sid, ()) if self._was_removed(f, finding))
-        # Who has to leave by another rule too leaves in any case.
-        others = [rule for rule in config.rules if rule.id != finding.rule.id]
-        before = replace(room, participants=(*room.participants, *gone))
-        anyway = {f.participant.sid for f in decide(before, others, guards, now, ledger).evictions}
-        gone = tuple(other for other in gone if other.sid not in anyway)
-        leaving = {
-            sid
-            for sid, other in self._under_way.items()
-            if sid != who.sid and (finding.follows or other.rule.id != finding.rule.id or sid in anyway)
-        }
-        # What was sent can't be called off any more.
-        going = self._under_way.keys() - leaving - self._unsent - {who.sid}
-
-        def due(company: tuple[Participant, ...], leaving: set[str]) -> set[str]:
-            before = replace(room, participants=(*room.participants, *company))
-            decision = self._certain(before, config.rules, guards, now, replace(ledger, leaving=frozenset(leaving)))
-            return {f.participant.sid for f in decision.evictions}
-
-        together = due(gone, leaving)
-        if not together >= going.union(other.sid for other in gone):
-            together = due((), leaving | going)
-        return who.sid in together
-
-    def _was_removed(self, other: Finding, finding: Finding) -> bool:
-        """Whether somebody who was to leave by the same rule is gone by our doing."""
-        who = other.participant
-        alike = other.rule.id == finding.rule.id and not finding.follows
-        ours = self._evicted.get(who.identity) is other and who.sid not in self._unsent
-        return alike and ours and not self.tracker.has(who.sid)
+        return still_due(finding, self._moment(config))
 
     def _leave_within(self, finding: Finding) -> float:
         """Seconds that an agent gets to leave once its dispatch is deleted; 0 where others could depend on that.
 
-        Deleting a dispatch ends all of its jobs. So all that are here have to be leaving, and nobody may be here of
-        whom it isn't known which dispatch it is of. A per-publisher dispatch also serves those who are yet to come.
+        Nobody may be here of whom it isn't known which dispatch it is of.
         """
-        who = finding.participant
-        if self.config is None or not who.dispatch or who.publisher or self.tracker.unsettled:
+        config = self._in_force()
+        if config is None or self.tracker.unsettled or not may_end_dispatch(finding, self._moment(config)):
             return 0.0
-        for other in self.tracker.room().participants:
-            if other.dispatch == who.dispatch and other.sid != who.sid:
-                eviction = self._under_way.get(other.sid)
-                if eviction is None or not self._still_due(eviction):
-                    return 0.0
-        return self.config.leave_within
-
-    def _sent_one(self, finding: Finding) -> None:
-        now = self._loop.time()
-        self._unsent.discard(finding.participant.sid)
-        if not finding.follows:
-            self._sent.append(now)
-        self._sent_at[finding.participant.sid] = now
+        return config.leave_within
 
     async def _absent(self, sid: str, within: float) -> bool:
         """Wait until a participant is seen gone, for so many seconds at most; whether it is."""
-        woken = asyncio.Event()
-        self._waiting.append(woken)
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within):
                 while self.tracker.has(sid):
-                    await woken.wait()
-                    woken.clear()
-        except TimeoutError:
-            return False
-        finally:
-            self._waiting.remove(woken)
-        return True
+                    await self._happened.wait()
+        return not self.tracker.has(sid)
 
     async def _look(self, *, urgent: bool = False) -> bool:
         """Read the server's lists into the tracker; whether they could be read, and if not, not before when again."""
@@ -440,17 +322,16 @@ class Patrol:
                 jobs = await self._api.list_jobs(urgent=urgent)
                 self.tracker.apply(Dispatched(self._loop.time(), jobs_asked_at, jobs))
         except ApiError as error:
-            self._look_after = self._loop.time() + self._pause("list")
+            self._look_after = self._loop.time() + self._history.fail("listing")
             if error.trouble is not Trouble.THROTTLED:
                 self._note_trouble("listing", error)
             return False
-        self._failures.pop("list", None)
-        self._forget_trouble("listing")
+        self._history.succeed("listing")
         # A list that was asked for before we were connected shows what was then.
         self._surveyed |= asked_at >= self._connected_at
         if all(self.tracker.has(info.sid) for info in infos):
             # Otherwise it may be the moment of a full reconnect at which everybody seems to have left.
-            self._forget_departed()
+            self._history.forget_departed(self.tracker.room())
             await self._delete_spent_dispatches()
         self._wake()
         return True
@@ -465,18 +346,14 @@ class Patrol:
         return infos
 
     async def _delete_spent_dispatches(self) -> None:
-        """Delete the dispatches whose agents were all evicted, so that nothing restarts them.
-
-        One that has a healthy job here, say the one that replaced the evicted one, is let alone for good.
-        """
-        if not self._spent or self.tracker.unsettled:
+        """Delete the dispatches whose agents were all evicted, so that nothing restarts them."""
+        if self.tracker.unsettled:
             return
-        spent, self._spent = self._spent - {p.dispatch for p in self.tracker.room().participants}, set()
-        for dispatch in sorted(spent):
+        for dispatch in self._history.take_spent(self.tracker.room()):
             try:
                 await self._api.delete_dispatch(dispatch)
             except ApiError:
-                self._spent.add(dispatch)
+                self._history.spent.add(dispatch)
 
     async def _keep_listing(self) -> None:
         """List the participants when it is time to, for ever."""
@@ -498,44 +375,12 @@ class Patrol:
                     self.list_soon(RELIST)
             except Exception as error:  # noqa: BLE001 - whatever goes wrong, the room stays guarded
                 self._notify(Troubled("listing", error))
-                self._list_at = self._loop.time() + self._pause("list")
-
-    def _pause(self, what: str) -> float:
-        """Seconds to wait after another failure in a row, with jitter."""
-        self._failures[what] += 1
-        first, longest = BACKOFF
-        return min(first * 2.0 ** min(self._failures[what] - 1, 16), longest) * (0.8 + 0.4 * self._jitter())
-
-    def _forget_departed(self) -> None:
-        """Drop what was noted of those who are gone, so that a room that lives for weeks doesn't grow."""
-        room = self.tracker.room()
-        here = {p.sid for p in room.participants}
-        for p in room.participants:
-            # Somebody who is back is no longer somebody who was evicted: what follows it is its own again.
-            if (finding := self._evicted.get(p.identity)) and finding.participant.sid != p.sid:
-                del self._evicted[p.identity]
-        while len(self._evicted) > REMEMBERED:
-            del self._evicted[next(iter(self._evicted))]
-        self._handled = {key for key in self._handled if key[0] in here}
-        self._told = {key for key in self._told if key[0] in here or key[0] in ("fault", "api")}
-        self._noticed = {key: due for key, due in self._noticed.items() if key[0] in here}
-        self._retry_at = {sid: at for sid, at in self._retry_at.items() if sid in here}
-        self._failures = Counter({sid: n for sid, n in self._failures.items() if sid in here})
+                self._list_at = self._loop.time() + self._history.fail("listing")
 
     def _note_trouble(self, doing: str, error: ApiError) -> None:
         """Say what is wrong with the API, once until a call of that kind works again."""
-        if self._first_time("api", doing, error.trouble):
+        if self._history.first_time("api", doing, error.trouble):
             self._notify(Troubled(doing, error))
-
-    def _forget_trouble(self, doing: str) -> None:
-        self._told = {key for key in self._told if key[:2] != ("api", doing)}
-
-    def _first_time(self, *what: str) -> bool:
-        key = (what[0], what[1], what[2])
-        if key in self._told:
-            return False
-        self._told.add(key)
-        return True
 
     def _notify(self, news: News) -> None:
         for observer in self._observers:
@@ -546,8 +391,8 @@ class Patrol:
 
     def _wake(self) -> None:
         self._changed.set()
-        for waiting in self._waiting:
-            waiting.set()
+        self._happened.set()
+        self._happened = asyncio.Event()
 
     async def _until(self, wake_at: Instant | None) -> None:
         """Sleep until something happens or that instant has come; then gather what else is happening."""
@@ -570,7 +415,3 @@ class Patrol:
         now = self._loop.time()
         if now > timer + STALL:
             self.tell(Stalled(now))
-
-
-def _without_budget(guards: Guards) -> Guards:
-    return replace(guards, max_per_minute=sys.maxsize)

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from bouncer.config import Config, ConfigError
 from bouncer.decide import Decision, Fault, Finding, Hold
-from bouncer.eviction import Outcome
+from bouncer.history import Outcome
 from bouncer.room import Instant, Participant, Room
 
 

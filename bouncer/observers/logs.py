@@ -6,7 +6,7 @@ from typing import Any
 from bouncer.config import BUILT_IN, Config
 from bouncer.decide import Finding, Held
 from bouncer.effective import difference
-from bouncer.eviction import Outcome
+from bouncer.history import Outcome
 from bouncer.observers import (
     Configured,
     Decided,

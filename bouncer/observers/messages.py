@@ -8,7 +8,7 @@ from typing import Any
 
 from bouncer.api import ApiError
 from bouncer.decide import Finding
-from bouncer.eviction import Outcome
+from bouncer.history import Outcome
 from bouncer.observers import Configured, Evicted, HeldBack, News, Noticed, Ranked, Refused, Reported
 
 logger = logging.getLogger("bouncer")

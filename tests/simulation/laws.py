@@ -4,7 +4,7 @@ from random import Random
 from typing import Any
 
 from bouncer.decide import Decision
-from bouncer.patrol import Patrol, _without_budget
+from bouncer.patrol import Patrol
 from bouncer.room import Room
 from tests.laws import test_laws as laws
 
@@ -13,8 +13,8 @@ def check(patrol: Patrol, at: float, room: Room, decision: Decision, random: Ran
     """What of the laws a decision breaks; "" if nothing."""
     config = patrol.config
     assert config
-    guards = config.guards if config.mode == "enforce" else _without_budget(config.guards)
-    situation = laws.Situation(room, config.rules, guards, patrol._ledger())  # noqa: SLF001 - what it decided by
+    guards = config.guards if config.mode == "enforce" else config.guards.without_budget()
+    situation = laws.Situation(room, config.rules, guards, patrol._history.ledger(at))  # noqa: SLF001 - what it decided by
     if not patrol.tracker.unsure and situation.at(at) != decision:
         return "decided again, it is another decision"
     later = random.choice((0.5, 5.0, 100.0))

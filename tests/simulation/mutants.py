@@ -66,6 +66,12 @@ MUTANTS = (
         "config = self.config",
     ),
     mutant(
+        "take who leaves by the same rule for gone",
+        "bouncer.recheck",
+        "return who.sid in due",
+        "return who.sid in _due(moment, left=under_way.keys() - {who.sid})",
+    ),
+    mutant(
         "forget by a reconnect that time went unwatched",
         "bouncer.tracker",
         "self._me, self.blind = me.identity, False\n                self._watch_anew(at)",
@@ -85,7 +91,7 @@ MUTANTS = (
         "in enumerate(order if len(order) > self.max else (), self.max):",
     ),
     mutant("no budget", "bouncer.decide", "list(candidates.values())[:budget]", "list(candidates.values())"),
-    mutant("charge no removal", "bouncer.patrol", "self._sent.append(now)", "pass"),
+    mutant("charge no removal", "bouncer.history", "self._sent.append(now)", "pass"),
     mutant(
         "one list that lacks somebody is enough",
         "bouncer.tracker",
@@ -94,9 +100,9 @@ MUTANTS = (
     ),
     mutant(
         "rely on somebody whom the last list lacked",
-        "bouncer.patrol",
-        "if not decision.evictions or not (unsure := self.tracker.unsure):",
-        "if unsure := frozenset():",
+        "bouncer.recheck",
+        "if not decision.evictions or not self.unsure:",
+        "if True:",
     ),
     mutant("decide while blind", "bouncer.patrol", "self._closed or self.tracker.blind or", "self._closed or"),
     mutant(
@@ -107,15 +113,15 @@ MUTANTS = (
     ),
     mutant(
         "end a dispatch that a healthy job depends on",
-        "bouncer.patrol",
-        "if eviction is None or not self._still_due(eviction):",
-        "if False:",
+        "bouncer.recheck",
+        "return all(eviction and still_due(eviction.finding, moment) for eviction in evictions)",
+        "return True",
     ),
     mutant(
         "overlook the jobs that are JOINING",
-        "bouncer.patrol",
-        "for other in self.tracker.room().participants:",
-        "for other in self.tracker.room().agents:",
+        "bouncer.recheck",
+        "for p in moment.room.participants if p.dispatch",
+        "for p in moment.room.agents if p.dispatch",
     ),
     mutant(
         "take a full reconnect for everybody's leaving",
@@ -167,14 +173,14 @@ MUTANTS = (
     ),
     mutant(
         "retry at once, without a pause",
-        "bouncer.patrol",
-        "* (0.8 + 0.4 * self._jitter())",
+        "bouncer.history",
+        "* (0.8 + 0.4 * self.jitter())",
         "* 0.0",
     ),
     mutant(
         "never try again what failed",
-        "bouncer.patrol",
-        "self._retry_at[who.sid] = now + self._pause(who.sid)",
+        "bouncer.history",
+        "self._retry_at[who.sid] = now + self.fail(who.sid)",
         "self._retry_at[who.sid] = now + 1e6",
     ),
     mutant(
@@ -206,13 +212,13 @@ MUTANTS = (
     mutant(
         "report again and again",
         "bouncer.patrol",
-        "self._handled.add(finding.key)\n            self._notify(Reported(finding))",
-        "self._notify(Reported(finding))",
+        "self._history.report(finding)",
+        "pass",
     ),
     mutant(
         "forget whom we removed",
         "bouncer.patrol",
-        "self.tracker.apply(RemovalSent(sent_at, who.identity))",
+        "self.tracker.apply(RemovalSent(eviction.at, who.identity))",
         "pass",
     ),
     mutant(

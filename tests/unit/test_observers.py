@@ -10,7 +10,7 @@ import pytest
 from bouncer.api import ApiError, Trouble
 from bouncer.config import Config, ConfigError, Layer, Problem, load
 from bouncer.decide import Decision, Fault, Finding, Held, Hold
-from bouncer.eviction import Outcome
+from bouncer.history import Outcome
 from bouncer.observers import (
     Configured,
     Decided,
