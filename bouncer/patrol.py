@@ -244,7 +244,7 @@ class Patrol:
             guards=config.guards if self._evictors[config.mode].sends else config.guards.without_budget(),
             now=now,
             ledger=self._history.ledger(now),
-            under_way=self._history.under_way,
+            under_way=dict(self._history.under_way),
             unsure=self.tracker.unsure | self.tracker.heirs,
         )
 

@@ -55,7 +55,7 @@ def still_due(finding: Finding, moment: Moment) -> bool:
             return not moment.guards.exempts(who) and still_due(principal, moment)
         return who.sid in _due(moment, left=under_way.keys() - {who.sid})
 
-    gone = [other.participant for other in _decided_with(finding, moment) if _was_removed(other, moment)]
+    gone = _removed_with(finding, moment)
     others = tuple(rule for rule in moment.rules if rule.id != finding.rule.id)
     # Who has to leave by another rule too leaves in any case.
     anyway = _due(replace(moment, rules=others, unsure=frozenset()), back=gone)
@@ -95,17 +95,17 @@ def _sids(decision: Decision) -> set[str]:
     return {f.participant.sid for f in decision.evictions}
 
 
-def _decided_with(finding: Finding, moment: Moment) -> list[Finding]:
-    """What was decided on together with this one, by the same rule."""
-    eviction = moment.under_way.get(finding.participant.sid)
-    return [other for other in eviction.together if other.rule.id == finding.rule.id] if eviction else []
-
-
-def _was_removed(other: Finding, moment: Moment) -> bool:
-    """Whether somebody is gone by our doing."""
-    who = other.participant
-    ours = moment.ledger.evicted.get(who.identity) is other and not _may_be_called_off(other, moment)
-    return ours and all(p.sid != who.sid for p in moment.room.participants)
+def _removed_with(finding: Finding, moment: Moment) -> list[Participant]:
+    """Those who were decided on together with this one, by the same rule, and are gone by our doing."""
+    eviction, here = moment.under_way.get(finding.participant.sid), {p.sid for p in moment.room.participants}
+    return [
+        other.participant
+        for other in (eviction.together if eviction else ())
+        if other.rule.id == finding.rule.id
+        and other.participant.sid not in here
+        and moment.ledger.evicted.get(other.participant.identity) is other
+        and not _may_be_called_off(other, moment)
+    ]
 
 
 def _may_be_called_off(finding: Finding, moment: Moment) -> bool:
