@@ -4,8 +4,8 @@ It is level-triggered: whatever happens only sets one flag, and then the whole r
 timer, set to the instant until which the last decision holds. Before anybody is evicted the server's list is read and
 the decision taken once more, so that a human, a replacement or a configuration that came meanwhile is seen.
 
-Of several bouncers in a room the oldest acts, the next stands by, and further ones leave. All go by the server's list:
-who is a bouncer is told by the dispatches, which nobody in a room can forge.
+Of several bouncers in a room the oldest acts, the next stands by, and further ones are sent away by the one that acts.
+All go by the server's list: who is a bouncer is told by the dispatches, which nobody in a room can forge.
 """
 
 import asyncio
@@ -54,10 +54,10 @@ RELIST = 1.0
 """Seconds between lists while an agent's dispatch is not listed yet, or somebody was missing from the last one."""
 STANDBY_LIST = 5.0
 """Seconds between lists at most while we stand by: that an older bouncer is gone is nowhere else to be seen."""
-SURPLUS = 2
-"""Older bouncers from which on we are not needed."""
+STANDBYS = 1
+"""Bouncers that stand by while we act; further ones we send away."""
 SURPLUS_FOR = 25.0
-"""Seconds for which they have to be there before we leave: one that was killed is listed for 20 to 23 s."""
+"""Seconds for which there have to be too many before we do: one that was killed is listed for 20 to 23 s."""
 
 
 class Patrol:
@@ -106,7 +106,7 @@ class Patrol:
         self._closed = self._surveyed = False
         self._connected_at: Instant = 0.0
         self._rank = 0
-        self._leave_at: Instant = 0.0
+        self._surplus_at: Instant | None = None
         self._history = History(jitter)
         self._evictions: set[asyncio.Task[None]] = set()
 
@@ -164,9 +164,6 @@ class Patrol:
             self._api, troubled=lambda error: self._note_trouble("handing over", error), jitter=self._jitter
         )
         self._notify(HandedOver(successor))
-        await self._resign()
-
-    async def _resign(self) -> None:
         self.close()
         await self._api.resign()
 
@@ -195,8 +192,8 @@ class Patrol:
         config = self._watching() if self._surveyed else None
         if config is None:
             return None
-        if self._stand():
-            return await self._stand_by()
+        if self._stands_by():
+            return None
         decision = self._decide(config)
         if decision.evictions:
             if self._loop.time() < self._look_after or not await self._look(urgent=True):
@@ -209,25 +206,36 @@ class Patrol:
         self._act(decision, self._evictors[config.mode])
         return decision.wake_at
 
-    def _stand(self) -> int:
-        """How many older bouncers guard the room; tells when that has changed."""
+    def _stands_by(self) -> bool:
+        """Whether an older bouncer guards the room; tells when their number has changed."""
         seniors = self.tracker.room().seniors
         if len(seniors) != self._rank:
-            if self._rank < SURPLUS:
-                self._leave_at = self._loop.time() + SURPLUS_FOR
             self._rank = len(seniors)
             self._notify(Ranked(seniors))
             self.list_soon()
-        return self._rank
+        return bool(seniors)
 
-    async def _stand_by(self) -> Instant | None:
-        """Let the oldest act; leave if two were here before us for long enough."""
-        if self._rank < SURPLUS:
-            return None
-        if self._loop.time() < self._leave_at:
-            return self._leave_at
-        await self._resign()
-        return None
+    async def _send_surplus_away(self) -> None:
+        """End the jobs of the bouncers that are too many, once they were for long enough.
+
+        They don't leave by themselves: the two before them may have been killed, and be listed all the same. Whoever
+        sends somebody away is alive.
+        """
+        room = self.tracker.room()
+        surplus = room.juniors[STANDBYS:] if self._in_force() else ()
+        if not surplus:
+            self._surplus_at = None
+            return
+        now = self._loop.time()
+        self._surplus_at = self._surplus_at or now + SURPLUS_FOR
+        if now < self._surplus_at:
+            self.list_soon(self._surplus_at - now)
+            return
+        self._surplus_at = None
+        needed = {p.dispatch for p in room.participants if p not in surplus}
+        for dispatch in sorted({p.dispatch for p in surplus} - needed):
+            with contextlib.suppress(ApiError):
+                await self._api.delete_dispatch(dispatch)
 
     def _decide(self, config: Config) -> Decision:
         moment = self._moment(config)
@@ -333,6 +341,7 @@ class Patrol:
             # Otherwise it may be the moment of a full reconnect at which everybody seems to have left.
             self._history.forget_departed(self.tracker.room())
             await self._delete_spent_dispatches()
+            await self._send_surplus_away()
         self._wake()
         return True
 

@@ -165,6 +165,12 @@ class Room:
         return tuple(p for p in others if mine is None or p.age < mine)
 
     @property
+    def juniors(self) -> tuple[Participant, ...]:
+        """The bouncers that guard the room and came after us, oldest first; none unless we say that we guard it."""
+        mine = next((p.age for p in self.participants if p.identity == self.me and p.guarding), None)
+        return tuple(p for p in self.participants if p.guarding and mine is not None and p.age > mine)
+
+    @property
     def opened_at(self) -> Instant:
         """Since when the room is open, as far as we can answer for it."""
         return self.watching_since

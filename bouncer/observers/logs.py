@@ -78,7 +78,7 @@ class Logs:
 
     def _ranked(self, seniors: list[str]) -> None:
         """Log which part we have among several bouncers."""
-        part = ("acting: no older bouncer guards the room", "standing by", "not needed: leaving soon")[
+        part = ("acting: no older bouncer guards the room", "standing by", "not needed: one acts and one stands by")[
             min(len(seniors), 2)
         ]
         self._log(logging.INFO, part, bouncers=seniors)

@@ -171,8 +171,8 @@ async def test_a_standby_is_replaced_too(company: Company, lobby: World) -> None
     assert len(before & after) == 1
 
 
-async def test_further_bouncers_leave(world: World) -> None:
-    """Four are dispatched: two stay, the oldest and the next."""
+async def test_further_bouncers_are_sent_away(world: World) -> None:
+    """Four are dispatched: two stay, the oldest, which sends the others away, and the next."""
     await world.open(GRACE_0)
     assert world.bouncer
     request = api.CreateAgentDispatchRequest(agent_name="bouncer", room=world.room)

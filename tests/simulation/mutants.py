@@ -239,6 +239,7 @@ MUTANTS = (
         "return tuple(p for p in others if mine is None or p.age < mine)",
         "return ()",
     ),
+    mutant("send away the bouncer that stands by", "bouncer.patrol", "room.juniors[STANDBYS:]", "room.juniors"),
     mutant(
         "obey whoever calls itself a bouncer",
         "bouncer.tracker",

@@ -39,9 +39,10 @@ def is_bouncer(line: Line, member: Member) -> bool:
     return dispatch.id in line.server.dispatches or (known is not None and known.job is not None)
 
 
-def age(known: Known) -> tuple[int, str]:
+def age(who: Known | Member) -> tuple[int, str]:
     """Sorts the oldest first."""
-    return (round(known.member.joined_at * 1000), known.member.sid)
+    member = who.member if isinstance(who, Known) else who
+    return (round(member.joined_at * 1000), member.sid)
 
 
 def name(known: Known) -> str:
@@ -346,11 +347,18 @@ def acting(line: Line) -> Known | None:
     """An older bouncer that truly is here and guards the room, and of which this one was told all that."""
     for known in line.known.values():
         member = known.member
-        older = (round(member.joined_at * 1000), member.sid) < (round(line.me.joined_at * 1000), line.me.sid)
+        older = age(member) < age(line.me)
         alive = is_bouncer(line, member) and member.here and member.died_at is None
         if older and alive and known.active and known.job and known.attributes.get(GUARDING):
             return known
     return None
+
+
+def is_surplus(line: Line, member: Member) -> bool:
+    """Whether a bouncer is younger than this one and, as far as it can know, than another that guards the room."""
+    others = [k for k in line.known.values() if is_bouncer(line, k.member) and k.active and not k.left_told]
+    ages = [age(k) for k in others if k.attributes.get(GUARDING)]
+    return any(age(line.me) < other < age(member) for other in ages)
 
 
 def follows(view: View, meaning: Meaning, who: Known) -> bool:

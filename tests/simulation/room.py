@@ -18,14 +18,12 @@ from tests.simulation import plan
 from tests.simulation.laws import check
 from tests.simulation.livekit import NAME, STATE, Act, Dispatch, Line, Member, Server, is_agent
 from tests.simulation.meaning import Meaning
-from tests.simulation.oracle import objection, overdue
+from tests.simulation.oracle import is_bouncer, is_surplus, objection, overdue
 from tests.virtual import VirtualLoop
 
 SEVERAL = 0.25
 """The share of rooms in which bouncers come and go."""
 MOST_BOUNCERS = 4
-CORPSE = 60.0
-"""Seconds between two bouncers that are killed."""
 MOST = 8
 """Participants in a room at the same time."""
 LAWS_EVERY = 0.03
@@ -92,7 +90,6 @@ class Room:
         self.times = sorted(self.random.uniform(self.began, self.calm_at) for _ in range(events))
         self.malice = self.random.choice((0.0, 0.0, 0.3))
         self.redispatches = self.random.random() < 0.2
-        self.killed_at = -CORPSE
         self.ours: Any = plan.configuration(self.random)
         self.server.metadata = (plan.metadata(self.ours, self.random), Meaning(self.ours))
         self.server.wanted = self.send_bouncer
@@ -132,6 +129,10 @@ class Room:
     def ends(self, line: Line, dispatch: str, jobs: list[Member]) -> None:
         """Look at the end of a dispatch as it is sent."""
         if dispatch in line.successors:
+            return
+        if jobs and all(is_bouncer(line, job) for job in jobs):
+            if not all(is_surplus(line, job) for job in jobs if job.here):
+                self.broken("no bouncer is sent away unless one acts and one stands by", str(jobs))
             return
         bouncer, now = self.of(line), self.loop.time()
         here = [k.member for k in line.known.values() if k.job and k.job.dispatch == dispatch and k.member.here]
@@ -220,14 +221,12 @@ class Room:
     def change_bouncers(self) -> None:
         """One more bouncer comes, one is killed, or one whose worker ends hands the room over."""
         alive = [b for b in self.bouncers if b.guards]
+        staying = [b for b in alive if b.line.me.dispatch and b.line.me.dispatch.id in self.server.dispatches]
         match self.random.choice(("comes", "is killed", "hands over")):
             case "comes" if len(self.bouncers) < MOST_BOUNCERS:
                 self.add_bouncer(self.server.dispatch(NAME))
-            case "is killed" if len(alive) > 1 and self.loop.time() > self.killed_at + CORPSE:
-                # Of two that are dead a third can't know it as long as they are listed, and leaves.
-                if not any(bouncer.handing_over for bouncer in alive):
-                    self.killed_at = self.loop.time()
-                    self.random.choice(alive).die()
+            case "is killed" if len(staying) > 1 and not any(bouncer.handing_over for bouncer in alive):
+                self.random.choice(staying).die()
             case "hands over" if alive and len(self.bouncers) < MOST_BOUNCERS:
                 self.random.choice(alive).hand_over()
             case _:

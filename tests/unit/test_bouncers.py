@@ -1,4 +1,4 @@
-"""Bouncers among themselves: the oldest acts, the next stands by, further ones leave; and handing a room over."""
+"""Bouncers among themselves: the oldest acts, the next stands by, the rest is sent away; and handing a room over."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -182,35 +182,87 @@ async def test_a_forged_bouncer_hides_from_nothing() -> None:
 
 
 @virtual
-async def test_a_third_bouncer_leaves() -> None:
-    """But not before it is sure that the two are more than what is still listed of two that were killed."""
+async def test_a_third_bouncer_is_sent_away_by_the_one_that_acts() -> None:
+    """But not before it is sure that none of them is what is still listed of one that was killed."""
+    async with FakeRoom(STRICT) as room:
+        await room.say_guarding(guarding=True)
+        for i in range(4):
+            comes(room, f"agent-AJ_{i}", before_us=False)
+
+        await asyncio.sleep(SURPLUS_FOR - 2)
+        assert room.calls["delete_dispatch"] == 0
+
+        await asyncio.sleep(20)
+        assert room.identities == {"agent-AJ_0"}
+        assert room.calls["delete_dispatch"] == 3
+        await asyncio.sleep(60)
+        assert room.calls["delete_dispatch"] == 3
+
+
+@virtual
+async def test_a_third_bouncer_takes_over_from_two_that_were_killed() -> None:
+    """They are listed as long as it takes to be sure of anything else, and it stays."""
     async with FakeRoom(STRICT) as room:
         comes(room, "agent-AJ_1")
         comes(room, "agent-AJ_2")
-
-        await asyncio.sleep(SURPLUS_FOR - 2)
+        await two_of_a_kind(room)
+        await asyncio.sleep(200)
+        assert room.removed == []
         assert not resigned(room)
 
-        await asyncio.sleep(4)
-        assert resigned(room)
-        room.calls.clear()
-        await asyncio.sleep(60)
-        assert not room.calls
+        del room.here["agent-AJ_1"]
+        await asyncio.sleep(10)
+        del room.here["agent-AJ_2"]
+        await asyncio.sleep(10)
+
+        assert [who for _, who in room.removed] == ["B"]
+        assert [len(news.seniors) for news in room.recorder.news if isinstance(news, Ranked)] == [2, 1, 0]
 
 
 @virtual
 async def test_a_third_bouncer_becomes_the_second() -> None:
-    """One of the two went in time."""
+    """The one that stood by went in time; so it may stay."""
     async with FakeRoom(STRICT) as room:
-        comes(room, "agent-AJ_1")
-        comes(room, "agent-AJ_2")
+        await room.say_guarding(guarding=True)
+        comes(room, "agent-AJ_1", before_us=False)
+        comes(room, "agent-AJ_2", before_us=False)
         await asyncio.sleep(SURPLUS_FOR - 10)
         del room.here["agent-AJ_1"]
 
         await asyncio.sleep(60)
 
-        assert not resigned(room)
-        assert [len(news.seniors) for news in room.recorder.news if isinstance(news, Ranked)] == [2, 1]
+        assert room.identities == {"agent-AJ_2"}
+        assert room.calls["delete_dispatch"] == 0
+
+
+@virtual
+async def test_who_sends_no_bouncer_away() -> None:
+    """Who stands by, and who hands the room over."""
+    for stands_by in (True, False):
+        async with FakeRoom(STRICT) as room:
+            await room.say_guarding(guarding=stands_by)
+            if stands_by:
+                comes(room, "agent-AJ_elder")
+            comes(room, "agent-AJ_1", before_us=False)
+            comes(room, "agent-AJ_2", before_us=False)
+
+            await asyncio.sleep(2 * SURPLUS_FOR)
+
+            assert room.calls["delete_dispatch"] == 0
+
+
+@virtual
+async def test_one_that_does_not_go_is_asked_again_only_now_and_then() -> None:
+    """It hangs, say."""
+    async with FakeRoom(STRICT) as room:
+        await room.say_guarding(guarding=True)
+        comes(room, "agent-AJ_1", before_us=False)
+        comes(room, "agent-AJ_2", before_us=False)
+        room.hanging.add("agent-AJ_2")
+
+        await asyncio.sleep(600)
+
+        assert 600 / SURPLUS_FOR / 2 <= room.calls["delete_dispatch"] <= 600 / SURPLUS_FOR
 
 
 def test_of_any_number_of_bouncers_exactly_one_has_no_senior() -> None:
@@ -226,7 +278,8 @@ def test_of_any_number_of_bouncers_exactly_one_has_no_senior() -> None:
         for i in range(5)
     )
 
-    assert [len(Room(me=me.identity, participants=bouncers).seniors) for me in bouncers] == [0, 1, 2, 3, 4]
+    rooms = [Room(me=me.identity, participants=bouncers) for me in bouncers]
+    assert [(len(room.seniors), len(room.juniors)) for room in rooms] == [(0, 4), (1, 3), (2, 2), (3, 1), (4, 0)]
 
 
 @virtual
