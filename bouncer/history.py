@@ -62,6 +62,8 @@ class History:
     """The evictions that are under way, by sid."""
     spent: set[str] = field(default_factory=set)
     """Dispatches whose agents were removed: to be deleted, so that nothing restarts them."""
+    denied: set[str] = field(default_factory=set)
+    """What our credentials did not suffice for, until it works: listing, evicting."""
     _evicted: dict[str, Finding] = field(default_factory=dict)
     _sent: deque[Instant] = field(default_factory=deque)
     _handled: set[tuple[str, str]] = field(default_factory=set)
@@ -138,6 +140,7 @@ class History:
     def succeed(self, what: str) -> None:
         """It worked: the next time that it fails is the first again, and is told."""
         self._failures.pop(what, None)
+        self.denied.discard(what)
         self._told = {told for told in self._told if told[:2] != ("api", what)}
 
     def reconfigure(self) -> None:

@@ -109,6 +109,7 @@ class Patrol:
         self._surplus_at: Instant | None = None
         self._history = History(jitter)
         self._evictions: set[asyncio.Task[None]] = set()
+        self._claims, self._hands_over = True, False
 
     def tell(self, event: Event) -> None:
         """Take in what happened. Cheap, and never raises: it may be called from LiveKit's event handlers."""
@@ -160,6 +161,7 @@ class Patrol:
 
     async def hand_over(self) -> None:
         """Have another bouncer take the room over, guard it until that one does, and leave."""
+        self._hands_over = True
         successor = await hand_over(
             self._api, troubled=lambda error: self._note_trouble("handing over", error), jitter=self._jitter
         )
@@ -211,9 +213,24 @@ class Patrol:
         seniors = self.tracker.room().seniors
         if len(seniors) != self._rank:
             self._rank = len(seniors)
+            # Who stands by removes nobody, so it would never learn that it may again.
+            self._history.denied.discard("evicting")
             self._notify(Ranked(seniors))
             self.list_soon()
         return bool(seniors)
+
+    async def _claim(self) -> None:
+        """Say whether we guard the room, if that has changed: while our credentials are refused the next one has to.
+
+        Nothing else changes by it: we go on trying, as seldom as before, and claim the room again once that works.
+        """
+        claims = not self._history.denied
+        if claims != self._claims and not self._hands_over:
+            self._claims = claims
+            try:
+                await self._api.say_guarding(guarding=claims)
+            except ApiError:
+                self._claims = not claims
 
     async def _send_surplus_away(self) -> None:
         """End the jobs of the bouncers that are too many, once they were for long enough.
@@ -294,6 +311,7 @@ class Patrol:
         self.list_soon()
         self._notify(Evicted(finding, outcome, now - started))
         self._wake()
+        await self._claim()
 
     def _still_due(self, finding: Finding) -> bool:
         """Whether an eviction that is under way would be decided on right now too."""
@@ -333,8 +351,10 @@ class Patrol:
             self._look_after = self._loop.time() + self._history.fail("listing")
             if error.trouble is not Trouble.THROTTLED:
                 self._note_trouble("listing", error)
+            await self._claim()
             return False
         self._history.succeed("listing")
+        await self._claim()
         # A list that was asked for before we were connected shows what was then.
         self._surveyed |= asked_at >= self._connected_at
         if all(self.tracker.has(info.sid) for info in infos):
@@ -388,6 +408,8 @@ class Patrol:
 
     def _note_trouble(self, doing: str, error: ApiError) -> None:
         """Say what is wrong with the API, once until a call of that kind works again."""
+        if error.trouble is Trouble.DENIED:
+            self._history.denied.add(doing)
         if self._history.first_time("api", doing, error.trouble):
             self._notify(Troubled(doing, error))
 

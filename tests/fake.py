@@ -185,8 +185,11 @@ class FakeRoom:
         return known
 
     async def say_guarding(self, *, guarding: bool) -> None:
-        """Set our own attribute."""
-        await self._call("say_guarding")
+        """Set our own attribute, which needs no key."""
+        self.calls["say_guarding"] += 1
+        await asyncio.sleep(LATENCY)
+        if self.trouble is Trouble.UNAVAILABLE:
+            raise ApiError(self.trouble, "the line is dead")
         self.here[ME.identity] = replace(
             self.here[ME.identity], attributes={"bouncer.guarding": "true"} if guarding else {}
         )

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from livekit import rtc
+from livekit import api, rtc
 from livekit.agents import JobContext
 from livekit.agents.utils import http_context
 
@@ -70,6 +70,11 @@ class Inside(LiveKitRoom):
         The list on which a decision rests is `decision`, the one right before a removal `recheck`.
         """
         self._steps[call] = step
+
+    def use_key(self, secret: str) -> None:
+        """Make its calls with the server's API key and this secret."""
+        server = self._world.server
+        self._api = api.LiveKitAPI(server.url, server.api_key, secret, session=http_context.http_session())
 
     async def outcome(self, identity: str, outcome: str, *, within: float = 20.0) -> None:
         """Wait until an eviction of this identity has ended like this."""

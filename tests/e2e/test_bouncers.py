@@ -10,8 +10,10 @@ import pytest
 import pytest_asyncio
 from livekit import api
 
+from bouncer.events import Job
 from demo.server import Server, Worker, worker
 from tests.e2e.conftest import AGENT
+from tests.e2e.inside import guarded_from_inside
 from tests.e2e.world import World
 
 GRACE_0 = {"bouncer": {"policies": {"duplicates": {"grace": 0}}, "eviction": {"max_per_minute": 1000}}}
@@ -189,6 +191,38 @@ async def test_further_bouncers_are_sent_away(world: World) -> None:
     assert await dispatches(world, "bouncer") == 2
     await world.agent("A")
     await world.gone(await world.agent("B"))
+
+
+async def test_who_is_refused_lets_the_next_one_act(lobby: World) -> None:
+    """The key that the oldest works with is taken back; it acts again once it has one that is good."""
+    names = ("agent-AJ_1", "agent-AJ_2")
+    async with guarded_from_inside(lobby, {"bouncer": {"mode": "off"}}, *names) as guards:
+        for guard in guards:
+            guard.jobs = tuple(Job(dispatch=f"AD_{n}", job=n, agent_name="bouncer", identity=n) for n in names)
+        listed = await lobby.listed()
+        elder, younger = sorted(guards, key=lambda guard: listed[guard.room.local_participant.identity].joined_at_ms)
+        mine = elder.room.local_participant.identity
+
+        async def claims(*, expected: bool) -> bool:
+            return (mine in await lobby.guarding()) == expected
+
+        async def stands_by() -> bool:
+            return bool(younger.patrol.tracker.room().seniors)
+
+        await lobby.metadata({"bouncer": {"reconcile": 1, "policies": {"duplicates": {"grace": 0}}}})
+        await lobby.until(stands_by, "the younger one stands by")
+        elder.use_key("another secret, and not the one that the server knows")
+        await lobby.agent("A")
+        await lobby.agent("B")
+        await younger.outcome("B", "removed")
+        await lobby.until(lambda: claims(expected=False), "the elder no longer says that it guards the room")
+
+        elder.use_key(lobby.server.api_secret)
+        await lobby.until(lambda: claims(expected=True), "it says so again", within=60)
+        await lobby.until(stands_by, "the younger one stands by again")
+        await lobby.agent("C")
+        await elder.outcome("C", "removed")
+        assert younger.recorder.outcomes() == [("B", "removed")]
 
 
 async def test_a_forged_bouncer_neither_silences_nor_hides(world: World) -> None:

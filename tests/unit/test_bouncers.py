@@ -265,6 +265,94 @@ async def test_one_that_does_not_go_is_asked_again_only_now_and_then() -> None:
         assert 600 / SURPLUS_FOR / 2 <= room.calls["delete_dispatch"] <= 600 / SURPLUS_FOR
 
 
+def claims(room: FakeRoom) -> bool:
+    """Whether we say that we guard the room."""
+    return GUARDING_ATTRIBUTE in room.here[ME.identity].attributes
+
+
+@virtual
+async def test_who_is_denied_removals_does_not_claim_the_room() -> None:
+    """Until one works, so that a younger bouncer acts. It says so once, however often it tries meanwhile."""
+    async with FakeRoom(STRICT, removal_trouble=Trouble.DENIED) as room:
+        await room.say_guarding(guarding=True)
+        await two_of_a_kind(room)
+        await asyncio.sleep(5)
+        assert not claims(room)
+
+        await asyncio.sleep(600)
+        assert room.calls["say_guarding"] == 2
+        assert room.calls["remove_participant"] <= 21
+
+        room.removal_trouble = None
+        await asyncio.sleep(35)
+        assert [who for _, who in room.removed] == ["B"]
+        assert claims(room)
+        assert room.calls["say_guarding"] == 3
+
+
+@virtual
+async def test_who_is_denied_lists_does_not_claim_the_room() -> None:
+    """Its key was replaced, say; with a list that works it claims the room again."""
+    async with FakeRoom(STRICT) as room:
+        await room.say_guarding(guarding=True)
+        await asyncio.sleep(20)
+        room.trouble = Trouble.DENIED
+        await two_of_a_kind(room)
+        await asyncio.sleep(20)
+        assert not claims(room)
+        assert room.removed == []
+
+        room.trouble = None
+        await asyncio.sleep(35)
+        assert claims(room)
+        assert [who for _, who in room.removed] == ["B"]
+
+
+@virtual
+async def test_other_trouble_is_no_reason_to_give_the_room_up() -> None:
+    """The server that doesn't answer us answers nobody."""
+    async with FakeRoom(STRICT, removal_trouble=Trouble.UNAVAILABLE) as room:
+        await room.say_guarding(guarding=True)
+        await two_of_a_kind(room)
+        await asyncio.sleep(60)
+        room.trouble = Trouble.THROTTLED
+        await asyncio.sleep(60)
+
+        assert claims(room)
+        assert room.calls["say_guarding"] == 1
+
+
+@virtual
+async def test_who_was_denied_and_stands_by_is_there_for_the_next_time() -> None:
+    """The older one's key was put right first; whether ours was too, nobody knows."""
+    async with FakeRoom(STRICT, removal_trouble=Trouble.DENIED) as room:
+        await room.say_guarding(guarding=True)
+        await two_of_a_kind(room)
+        await asyncio.sleep(20)
+        assert not claims(room)
+
+        comes(room, "agent-AJ_elder")
+        await asyncio.sleep(30)
+
+        assert claims(room)
+
+
+@virtual
+async def test_who_hands_the_room_over_does_not_claim_it_again() -> None:
+    """Whatever works again meanwhile."""
+    async with FakeRoom(STRICT, trouble=Trouble.DENIED) as room:
+        await room.say_guarding(guarding=True)
+        await asyncio.sleep(5)
+        assert not claims(room)
+        handing_over = asyncio.create_task(room.patrol.hand_over())
+        await asyncio.sleep(5)
+        room.trouble = None
+        await asyncio.sleep(120)
+
+        assert not claims(room)
+        handing_over.cancel()
+
+
 def test_of_any_number_of_bouncers_exactly_one_has_no_senior() -> None:
     """By the server's milliseconds, then by sid; all come to the same result."""
     bouncers = tuple(
