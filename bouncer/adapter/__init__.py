@@ -52,6 +52,9 @@ CALL_WITHIN = 3.0
 """Seconds for one call to the server API; on loopback it takes 0.5 to 5 ms. The client's own limit is 300 s."""
 CONNECT_WITHIN = 30.0
 """Seconds for connecting to the room. One that hangs is listed ACTIVE all the same, so it must not go on unnoticed."""
+HUNG_PER_MINUTE = 6
+"""Jobs of one worker, in all its rooms, that are replaced in a minute because connecting hung. Each takes 30 s for that
+and leaves nothing behind, so however many hang, and go on hanging, it is never more."""
 SAY_AGAIN = 1.0
 """Seconds after which we say again that we guard the room, if that could not be said."""
 ENDED_WITHIN = 10.0
@@ -184,6 +187,8 @@ class CallBudget:
 class LiveKitRoom:
     """One room on LiveKit: connects a patrol to its events, and is the patrol's `RoomApi`."""
 
+    _hung = CallBudget(HUNG_PER_MINUTE)
+
     def __init__(self, ctx: JobContext, budget: CallBudget, drain: Drain) -> None:
         """Make it for a job, from within the job's entrypoint."""
         self._ctx = ctx
@@ -215,13 +220,20 @@ class LiveKitRoom:
     async def guard(self, patrol: Patrol, *background: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Connect, and have the patrol guard the room until the job ends. Returns once it does.
 
+        If connecting hangs, another job is asked for in place of this one.
+
         Raises: TimeoutError if the connection can't be made; the framework's errors if it is refused.
         """
         self._room_sid = self._ctx.job.room.sid
         self._listen(patrol)
         self._follow(patrol)
-        async with asyncio.timeout(CONNECT_WITHIN):
-            await self._ctx.connect(auto_subscribe=AutoSubscribe.SUBSCRIBE_NONE)
+        try:
+            async with asyncio.timeout(CONNECT_WITHIN):
+                await self._ctx.connect(auto_subscribe=AutoSubscribe.SUBSCRIBE_NONE)
+        except TimeoutError:
+            if self._hung.take(self._loop.time(), urgent=False):
+                await self._replace()
+            raise
         self._connected(patrol)
         patrol.configure(self._room.metadata or "")
 
@@ -245,6 +257,8 @@ class LiveKitRoom:
 
     async def _replace(self) -> None:
         """Dispatch a successor, if this job ends although nobody wanted it to: its dispatch is still there.
+
+        It isn't if the room was closed, which makes connecting hang too; a dispatch would open the room again.
 
         On a full reconnect the server takes the end of our old connection for that of the agent, and ends our job;
         self-hosted, it restarts none (livekit-server 1.13.5, for jobs that are older than 5 s).

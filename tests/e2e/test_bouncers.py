@@ -12,7 +12,7 @@ from livekit import api
 
 from bouncer.events import Job
 from demo.server import Server, Worker, worker
-from tests.e2e.conftest import AGENT
+from tests.e2e.conftest import AGENT, HERE
 from tests.e2e.inside import guarded_from_inside
 from tests.e2e.world import World
 
@@ -223,6 +223,29 @@ async def test_who_is_refused_lets_the_next_one_act(lobby: World) -> None:
         await lobby.agent("C")
         await elder.outcome("C", "removed")
         assert younger.recorder.outcomes() == [("B", "removed")]
+
+
+async def test_a_job_that_hangs_is_replaced(lobby: World, server: Server, tmp_path: Path) -> None:
+    """Its participant is there while it hangs, and gone with its job; the next one guards the room."""
+    name, script = f"bouncer-{lobby.room}", HERE / "hanging_bouncer.py"
+    async with worker(script, server, env={"BOUNCER_AGENT_NAME": name}, log_file=tmp_path / "log") as running:
+        await lobby.create(GRACE_0)
+        request = api.CreateAgentDispatchRequest(agent_name=name, room=lobby.room)
+        await lobby.api.agent_dispatch.create_dispatch(request)
+        await running.line(lambda line: line["message"] == "replaced")
+
+        await lobby.until(lobby.guarding, "the next one guards the room")
+
+        await lobby.agent("A")
+        await lobby.gone(await lobby.agent("B"))
+        await lobby.until(lambda: one_is_left(lobby), "the one that hung is gone")
+        assert await dispatches(lobby, name) == 1
+        await lobby.close()
+
+
+async def one_is_left(world: World) -> bool:
+    """Whether there is one bouncer, and nobody else but an agent."""
+    return await world.present() == {"A", *await world.guarding()}
 
 
 async def test_a_forged_bouncer_neither_silences_nor_hides(world: World) -> None:

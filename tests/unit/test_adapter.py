@@ -20,7 +20,7 @@ from livekit.agents.utils import http_context
 from livekit.protocol import agent, models
 
 from bouncer import Kind
-from bouncer.adapter import CALL_WITHIN, CallBudget, Drain, LiveKitRoom
+from bouncer.adapter import CALL_WITHIN, HUNG_PER_MINUTE, CallBudget, Drain, LiveKitRoom
 from bouncer.api import ApiError, RoomApi, Trouble
 from bouncer.events import Info, Job
 
@@ -337,6 +337,60 @@ class TestLeaving:
             thread.join(10)
 
         assert sorted(told) == ["A", "B"]
+
+
+class TestHanging:
+    """A job whose connecting hangs: its participant is listed, guards nothing, and nobody else would do anything."""
+
+    @pytest.fixture
+    def asked(self, far: Far, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """What the server is asked. The job's dispatch is still there, unless a test says otherwise."""
+        monkeypatch.setattr("bouncer.adapter.CONNECT_WITHIN", 0.01)
+        monkeypatch.setattr(LiveKitRoom, "_hung", CallBudget(HUNG_PER_MINUTE))
+        asked: list[str] = []
+        listed = api.AgentDispatch(id="AD_ours", state=api.AgentDispatchState(jobs=[agent.Job(id="AJ_1")]))
+
+        def answer(method: str, _: bytes) -> web.Response:
+            asked.append(method)
+            if method == "ListDispatch":
+                return ok(api.ListAgentDispatchResponse(agent_dispatches=[listed]))
+            return ok(api.AgentDispatch(id="AD_next"))
+
+        far.answer = answer
+        return asked
+
+    async def hang(self) -> None:
+        """Have one job hang until that is over."""
+        job = job_context().job
+        job.room.sid = "RM_1"
+        ctx = SimpleNamespace(room=Mock(), job=job, connect=lambda **_: asyncio.sleep(60))
+        with pytest.raises(TimeoutError):
+            await LiveKitRoom(cast("JobContext", ctx), CallBudget(1000), Drain()).guard(Mock())
+
+    async def test_it_is_replaced(self, far: Far, asked: list[str]) -> None:
+        """By another job, and its own dispatch goes, so that there are not two."""
+        await self.hang()
+
+        assert asked == ["ListDispatch", "CreateDispatch", "DeleteDispatch"]
+        assert api.DeleteAgentDispatchRequest.FromString(far.asked[-1][1]).dispatch_id == "AD_ours"
+
+    @pytest.mark.parametrize(
+        "answer", [error(503, "unavailable"), error(404, "not_found"), ok(api.ListAgentDispatchResponse())]
+    )
+    async def test_not_where_nobody_wants_it_any_more(self, far: Far, asked: list[str], answer: web.Response) -> None:
+        """The room was closed, say, which a dispatch would open again."""
+        far.answer = lambda *_: web.Response(body=answer.body, status=answer.status, headers=answer.headers)
+
+        await self.hang()
+
+        assert [method for method, _ in far.asked] == ["ListDispatch"]
+        assert asked == []
+
+    async def test_however_many_hang(self, asked: list[str]) -> None:
+        """Only a few are replaced; the others end, as those do whose connection is refused."""
+        await asyncio.gather(*(self.hang() for _ in range(40)))
+
+        assert asked.count("CreateDispatch") == HUNG_PER_MINUTE
 
 
 class TestBudget:
