@@ -79,11 +79,15 @@ class Track:
         self._encrypted = encrypted
         self._muted = False
         self._last: Reading | None = None
-        self._known_at = at
+        self._known_at = self._known_since = at
+        self._received_since: Instant | None = None
+        """When the last stretch began in which something was received."""
         self._loud: tuple[Instant, Instant] = (at, at)
         self._voice: Sound | None = None
         """What the detector says; not known before it has listened. None: heard by level."""
         self._listened_since: Instant | None = None
+        self._quiet_since: Instant | None = None
+        """When speech ended by the detector, until it is known that this was silence and no stall."""
         self._awake_at = at
         """When it sounded last, or could begin to."""
 
@@ -93,9 +97,9 @@ class Track:
         level, voice = self._level, self._voice
         if voice is None or level.speaking is None:
             return level
-        if voice.speaking is None and level.speaking:
-            return Sound(None, level.since)
-        return voice if voice.speaking is not None else level
+        if voice.speaking is None:
+            return Sound(None, max(level.since, voice.since)) if level.speaking else level
+        return voice
 
     def mute(self, at: Instant, *, muted: bool) -> None:
         """Take in whether it is muted. One that no longer is stays silent until it is heard, or not known any more."""
@@ -107,6 +111,8 @@ class Track:
             self.rest()
             self._become(speaking=False, since=at)
             self._voice = self._voice and Sound(speaking=False, since=max(at, self._voice.since))
+        elif self._voice and not muted:
+            self._voice = Sound(None, self._voice.since)
 
     def lose(self, at: Instant) -> None:
         """Take in that it is not received any more."""
@@ -129,7 +135,7 @@ class Track:
         if last is None or loudness is None:
             self.miss(reading.at)
             return
-        self._known_at = reading.at
+        self._known_at, self._received_since = reading.at, last.at
         if loudness >= LOUD:
             self._loud, self._awake_at = (last.at, reading.at), reading.at
             self._become(speaking=True, since=last.at)
@@ -137,11 +143,16 @@ class Track:
             self._become(speaking=False, since=last.at)
         elif reading.at - self._loud[1] >= HOLD:
             self._become(speaking=False, since=self._loud[0])
+        self._fall_silent()
         self._judge(reading.at)
 
-    def by_level(self) -> None:
+    def by_level(self, at: Instant) -> None:
         """Go by loudness from now on."""
-        self._voice = self._listened_since = None
+        before = self.sound.speaking
+        self._voice = self._listened_since = self._quiet_since = None
+        if self._level.speaking is not before:
+            # That it sounded before as well was no speech then.
+            self._level = Sound(self._level.speaking, max(at, self._level.since))
 
     def by_speech(self, at: Instant) -> None:
         """Go by the detector from now on, if it doesn't already."""
@@ -163,7 +174,7 @@ class Track:
 
     def rest(self) -> None:
         """Take in that the detector doesn't listen any more."""
-        self._listened_since = None
+        self._listened_since = self._quiet_since = None
         if self._voice and not self._muted:
             self._voice = Sound(None, self._voice.since)
 
@@ -172,23 +183,59 @@ class Track:
         began, voice, level = self._listened_since, self._voice, self._level
         if began is None or voice is None:
             return
-        if speaking and voice.speaking is None and level.speaking and level.since < began:
+        if not speaking:
+            self._quiet_since = at
+            if level.speaking is None:
+                self._doubt_silence()
+            else:
+                self._fall_silent()
+            return
+        self._quiet_since = None
+        if voice.speaking is None and level.speaking and level.since < began:
             # It was called because of this sound, and heard only the rest of it.
             at = min(at, max(level.since, began - KNOWN_FOR))
-        if speaking is not voice.speaking:
-            self._voice, self._awake_at = Sound(speaking, max(at, voice.since)), max(at, self._awake_at)
+        if not voice.speaking:
+            self._say(speaking=True, since=at)
+
+    def _fall_silent(self) -> None:
+        """Believe the detector that speech has ended, once anything was received that was sent after it.
+
+        A track that stalls sounds like silence to it.
+        """
+        ended, received = self._quiet_since, self._received_since
+        if ended is not None and received is not None and ended <= received:
+            self._quiet_since = None
+            self._say(speaking=False, since=ended)
+
+    def _doubt_silence(self) -> None:
+        """Nothing is received: the detector may take that for silence, and says nothing new when it is over."""
+        if self._voice and (self._voice.speaking is False or self._quiet_since is not None):
+            self._voice, self._quiet_since = Sound(None, self._voice.since), None
 
     def _judge(self, at: Instant) -> None:
         """A detector that had the time to find speech, and did not, says that there is none."""
         began, voice, level = self._listened_since, self._voice, self._level
         if began is None or voice is None or voice.speaking is not None:
             return
-        if level.speaking is False or at - began >= JUDGED_AFTER:
+        if level.speaking is False or at - max(began, self._known_since) >= JUDGED_AFTER:
             self._voice = Sound(speaking=False, since=max(level.since, voice.since))
 
+    def _say(self, *, speaking: bool, since: Instant) -> None:
+        if self._voice:
+            self._voice, self._awake_at = Sound(speaking, max(since, self._voice.since)), max(since, self._awake_at)
+
     def _become(self, *, speaking: bool | None, since: Instant) -> None:
-        if speaking is not self._level.speaking:
-            self._level = Sound(speaking, max(since, self._level.since))
+        if speaking is self._level.speaking:
+            return
+        voice, unknown_since = self._voice, self._level.since
+        if speaking is None:
+            self._doubt_silence()
+        elif self._level.speaking is None:
+            self._known_since = since
+            if voice and voice.speaking and voice.since < unknown_since:
+                # Whether it spoke all the while isn't known.
+                self._voice = Sound(speaking=True, since=since)
+        self._level = Sound(speaking, max(since, self._level.since))
 
 
 class Gate(Generic[Frame]):

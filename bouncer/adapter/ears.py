@@ -184,7 +184,7 @@ class Ears:
                 continue
             ear.rest()
             if not vad or ear in left_out or ear.deaf(now):
-                ear.heard.by_level()
+                ear.heard.by_level(now)
             else:
                 ear.heard.by_speech(now)
 

@@ -211,16 +211,17 @@ async def test_cut_off(listener: Listener) -> None:
 
 
 async def test_a_track_that_stalls(listener: Listener) -> None:
-    """Of one that sends nothing at all, although it isn't muted, nothing is known."""
+    """Of one that sends nothing at all, although it isn't muted, nothing is known: not that it is silent either."""
     ana = await listener.world.human("ana")
     await listener.hears(ana, "silent")
     voice = await listener.microphone(ana, TALK, queue=0)
     await listener.hears(ana, "unknown", "speaking")
 
     voice.sends(None)
-    await listener.comes_to(ana, "unknown")
+    await listener.hears(ana, "unknown")
+    await listener.hears_nothing(ana, 2)
     voice.sends(TALK)
-    await listener.hears(ana, "speaking")
+    await listener.comes_to(ana, "speaking")
 
 
 async def test_encrypted(listener: Listener) -> None:

@@ -33,6 +33,7 @@ class Track:
     def __init__(self, publication: "Publication") -> None:
         self._publication = publication
         self._began = publication.room.now
+        self._received = 0.0
 
     async def get_stats(self) -> list[RtcStats]:
         """What the receiver has counted."""
@@ -52,9 +53,11 @@ class Track:
         counted = RtcStats()
         if publication.receiving:
             elapsed = room.now - self._began
+            if not publication.stalled:
+                self._received = elapsed
             counted.inbound_rtp.inbound.total_samples_duration = elapsed
-            counted.inbound_rtp.inbound.total_audio_energy = elapsed * (1e-2 if publication.loud else 1e-6)
-            counted.inbound_rtp.received.packets_received = round(elapsed * 50)
+            counted.inbound_rtp.inbound.total_audio_energy = self._received * (1e-2 if publication.loud else 1e-6)
+            counted.inbound_rtp.received.packets_received = round(self._received * 50)
         else:
             counted.codec.SetInParent()
         return [RtcStats(), counted]
@@ -73,6 +76,7 @@ class Publication:
         self.loud = False
         self.talks = False
         self.receiving = True
+        self.stalled = False
         self.granted = True
         self.answers_after = 0.002
         self.meanwhile: Callable[[], None] | None = None
@@ -587,7 +591,7 @@ async def test_sound_is_no_speech(monkeypatch: pytest.MonkeyPatch) -> None:
         for talks in (True, False):
             publication.talks = talks
             at = room.loop.time()
-            await asyncio.sleep(1)
+            await asyncio.sleep(2)
             assert at - 0.2 <= room.told[-1].at <= at + 0.1
 
         assert room.words("ana") == ["unknown", "silent", "speaking", "silent"]
@@ -690,7 +694,8 @@ async def test_listening_that_fails(monkeypatch: pytest.MonkeyPatch, caplog: pyt
     room = FakeRoom()
     async with listening_for_speech(room, monkeypatch) as (_, detector):
         room.publish("ana", loud=True)
-        await asyncio.sleep(3)
+        await asyncio.sleep(60)
+        failed_at = room.loop.time()
         detector.error = ValueError("the test says so")
         await asyncio.sleep(1)
         detector.error = None
@@ -698,6 +703,8 @@ async def test_listening_that_fails(monkeypatch: pytest.MonkeyPatch, caplog: pyt
         await asyncio.sleep(3)
         assert (room.words("ana"), room.words("bob")) == (["unknown", "silent", "speaking"], ["unknown", "silent"])
         assert detector.open == [other.sid]
+        # That the noise of the last minute was no speech remains so.
+        assert next(heard.at for heard in room.told if heard.speaking) >= failed_at
         await asyncio.sleep(DEAF_FOR)
         assert room.words("ana") == ["unknown", "silent", "speaking", "unknown", "silent"]
         assert len(detector.open) == 2
@@ -822,6 +829,22 @@ async def test_another_track_of_the_same_publication(monkeypatch: pytest.MonkeyP
 
         assert detector.opened == 2
         assert detector.open == [publication.sid]
+        assert room.words("ana") == ["unknown", "speaking", "unknown", "speaking"]
+
+
+@virtual
+async def test_a_track_that_stalls_while_somebody_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The detector hears silence, and yet that is not known."""
+    room = FakeRoom()
+    async with listening_for_speech(room, monkeypatch):
+        publication = room.publish("ana", loud=True, talks=True)
+        await asyncio.sleep(3)
+        publication.stalled, publication.talks = True, False
+        await asyncio.sleep(5)
+        assert room.words("ana") == ["unknown", "speaking", "unknown"]
+
+        publication.stalled, publication.talks = False, True
+        await asyncio.sleep(3)
         assert room.words("ana") == ["unknown", "speaking", "unknown", "speaking"]
 
 

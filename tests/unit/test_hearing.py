@@ -48,7 +48,7 @@ class Tape:
             elif letter in "DO":
                 (self.track.by_speech if letter == "D" else self.track.listen)(self.at)
             elif letter in "VC":
-                (self.track.by_level if letter == "V" else self.track.rest)()
+                self.track.by_level(self.at) if letter == "V" else self.track.rest()
             else:
                 self.at += POLL
                 self._poll(letter)
@@ -188,12 +188,29 @@ def test_two_readings_that_tell_nothing(reading: Reading) -> None:
         ("DOLLLL", [("unknown", 0), ("silent", 0.5)]),
         ("DOqqLBLLEqq", [("unknown", 0), ("silent", 0.5), ("speaking", 1.5), ("silent", 2.5)]),
         (
-            "DOqqLBLLEBLE",
-            [("unknown", 0), ("silent", 0.5), *[("speaking", 1.5), ("silent", 2.5)], ("speaking", 2.5), ("silent", 3)],
+            "DOqqLBLLEqBLEq",
+            [("unknown", 0), ("silent", 0.5), *[("speaking", 1.5), ("silent", 2.5)], ("speaking", 3), ("silent", 3.5)],
         ),
         # The detector hears fainter speech than loudness tells.
         ("DOqqBqqqEq", [("unknown", 0), ("silent", 0.5), ("speaking", 1), ("silent", 2.5)]),
-        ("DOqqBBEE", [("unknown", 0), ("silent", 0.5), ("speaking", 1), ("silent", 1)]),
+        ("DOqqBBEEq", [("unknown", 0), ("silent", 0.5), ("speaking", 1), ("silent", 1)]),
+        # Of two utterances with hardly a pause between it is one.
+        ("DOqqLBLLEBLEq", [("unknown", 0), ("silent", 0.5), ("speaking", 1.5), ("silent", 3)]),
+        # The end of speech counts once something was received after it: what stalls sounds like silence too.
+        ("DOqqLBLLs", [("unknown", 0), ("silent", 0.5), ("speaking", 1.5)]),
+        ("DOqqLBLLEff", [("unknown", 0), ("silent", 0.5), ("speaking", 1.5)]),
+        ("DOqqLBLLsEsq", [("unknown", 0), ("silent", 0.5), ("speaking", 1.5), ("silent", 3)]),
+        ("DOqqLBLLsEss", [("unknown", 0), ("silent", 0.5), ("speaking", 1.5), ("unknown", 2.5)]),
+        ("DOqqLBLLsssEqq", [("unknown", 0), ("silent", 0.5), *[("speaking", 1.5), ("unknown", 2.5)], ("silent", 4)]),
+        (
+            "DOqqLBLLEsssLB",
+            [("unknown", 0), ("silent", 0.5), *[("speaking", 1.5), ("unknown", 2.5)], ("speaking", 4.5)],
+        ),
+        ("DOqqLBLLEsssLLL", [("unknown", 0), ("silent", 0.5), *[("speaking", 1.5), ("unknown", 2.5)], ("silent", 4)]),
+        # Silent before and after a stall, it may have spoken in between.
+        ("DOqqsssqq", [("unknown", 0), ("silent", 0.5), ("unknown", 1), ("silent", 2.5)]),
+        ("DOqqsssLB", [("unknown", 0), ("silent", 0.5), ("unknown", 1), ("speaking", 3)]),
+        ("DOqqLBLLsssL", [("unknown", 0), ("silent", 0.5), *[("speaking", 1.5), ("unknown", 2.5)], ("speaking", 4)]),
         # Nobody listens, until something sounds. Then it isn't known what, and what is found had begun with the sound.
         ("DqqqqL", [("unknown", 0), ("silent", 0.5), ("unknown", 2)]),
         ("DqqLOB", [("unknown", 0), ("silent", 0.5), ("unknown", 1), ("speaking", 1)]),
@@ -203,19 +220,21 @@ def test_two_readings_that_tell_nothing(reading: Reading) -> None:
         ("DqqLOqqq", [("unknown", 0), ("silent", 0.5), ("unknown", 1), ("silent", 1)]),
         ("DqqLLLLLLLLOB", [("unknown", 0), ("silent", 0.5), ("unknown", 1), ("speaking", 5 - KNOWN_FOR)]),
         # It ceases to listen, and what it says is of no account any more.
-        ("DOqqLBLCL", [("unknown", 0), ("silent", 0.5), ("speaking", 1.5), ("unknown", 1)]),
+        ("DOqqLBLCL", [("unknown", 0), ("silent", 0.5), ("speaking", 1.5), ("unknown", 1.5)]),
         ("DOqqCB", [("unknown", 0), ("silent", 0.5)]),
         ("DOLBLM", [("unknown", 0), ("speaking", 0.5), ("silent", 1)]),
         ("DMOB", [("unknown", 0), ("silent", 0)]),
-        ("DOLBLMCULBL", [("unknown", 0), ("speaking", 0.5), ("silent", 1)]),
+        ("DOLBLMCULBL", [("unknown", 0), ("speaking", 0.5), ("silent", 1), ("unknown", 1.5)]),
         ("DOLBLMCUOLLBL", [("unknown", 0), ("speaking", 0.5), ("silent", 1), ("speaking", 2)]),
         ("DOLBLx", [("unknown", 0), ("speaking", 0.5), ("unknown", 1)]),
         # A detector that goes on makes nothing known that isn't received.
         ("DOLBLLsss", [("unknown", 0), ("speaking", 0.5), ("unknown", 1.5)]),
-        # Loudness decides.
+        # Loudness decides, from then on.
         ("OBLL", [("unknown", 0), ("speaking", 0.5)]),
-        ("DOLLLLVL", [("unknown", 0), ("silent", 0.5), ("speaking", 0.5)]),
-        ("LLDL", [("unknown", 0), ("speaking", 0.5), ("unknown", 0.5)]),
+        ("DOLLLLVL", [("unknown", 0), ("silent", 0.5), ("speaking", 2)]),
+        ("DOqqBqqVq", [("unknown", 0), ("silent", 0.5), ("speaking", 1), ("silent", 2)]),
+        ("DOLLLLBVL", [("unknown", 0), ("silent", 0.5), ("speaking", 2)]),
+        ("LLDL", [("unknown", 0), ("speaking", 0.5), ("unknown", 1)]),
         ("DOBDLL", [("unknown", 0), ("speaking", 0)]),
     ],
 )
@@ -247,7 +266,7 @@ def test_muted_after_anything(script: str) -> None:
     assert tape.play("VULL").now[0] == "speaking"
     assert tape.play("qq").now[0] == "silent"
     assert tape.play("MUDOqqB").now[0] == "speaking"
-    assert tape.play("qE").now[0] == "silent"
+    assert tape.play("qEq").now[0] == "silent"
 
 
 @given(st.text("qsfnMUxDVOCE", max_size=30))
@@ -287,8 +306,8 @@ def test_faint_speech_is_worth_listening_to() -> None:
     tape = Tape().play("DO" + "q" * 4 + "B" + "q" * 200)
     assert tape.track.sounds
     assert tape.track.worth_listening(tape.at)
-    assert not tape.play("E").track.sounds
-    assert tape.play("q" * 59).track.worth_listening(tape.at)
+    assert not tape.play("Eq").track.sounds
+    assert tape.play("q" * 58).track.worth_listening(tape.at)
     assert not tape.play("q").track.worth_listening(tape.at)
 
 
