@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 from functools import partial
 
 from livekit.agents import JobContext, cli
@@ -23,13 +24,14 @@ except SettingsError as error:
     sys.exit(str(error))
 server = agent_server(settings)
 budget = CallBudget(settings.api_per_minute)
+places = threading.Semaphore(settings.max_speech)
 
 
 @server.rtc_session(agent_name=settings.agent_name)
 async def bouncer(ctx: JobContext) -> None:
     """Guard one room until it closes."""
     room = LiveKitRoom(ctx, budget, server.draining_rooms)
-    messages, ears = RoomMessages(room.send_data), Ears(ctx.room)
+    messages, ears = RoomMessages(room.send_data), Ears(ctx.room, places)
     patrol = Patrol(
         tracker=Tracker(settings.agent_name),
         api=room,

@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -21,6 +22,7 @@ from unittest import mock
 import psutil  # type: ignore[import-untyped]  # the framework brings it, without its types
 from livekit import api, rtc
 from livekit.agents import inference
+from livekit.rtc._ffi_client import FfiClient
 
 from bouncer.adapter import speech
 from bouncer.adapter.ears import Ears
@@ -33,6 +35,7 @@ Hearing = Literal["off", "level", "speech", "speech, native"]
 HEARING: tuple[Hearing, ...] = get_args(Hearing)
 """All that there is, and speech by the detector that is part of livekit-agents."""
 
+TICK = 0.05
 LIMIT = 30.0
 """Seconds for what should take a moment, on a machine that is busy."""
 
@@ -41,6 +44,8 @@ LIMIT = 30.0
 class Told:
     """What the ears told of somebody. Instants are of the monotonic clock, which all processes share."""
 
+    listener: int
+    """Which of those in the process told it."""
     identity: str
     speaking: bool | None
     at: float
@@ -57,6 +62,8 @@ class Cost:
     """Seconds of all its threads, so far."""
     memory: float
     """Megabytes that it holds now."""
+    late: float
+    """Seconds by which an event loop of it was late at worst, since this was asked last."""
 
 
 class Listener:
@@ -83,7 +90,7 @@ class Listener:
 
     def speaking(self) -> int:
         """How many it hears speaking now."""
-        return [*{told.identity: told.speaking for told in self.told}.values()].count(True)
+        return [*{(told.listener, told.identity): told.speaking for told in self.told}.values()].count(True)
 
     async def follow(self) -> None:
         """Take in what it writes, until it ends."""
@@ -97,10 +104,14 @@ class Listener:
 
 
 @asynccontextmanager
-async def listener(server: Server, room: str, hearing: Hearing) -> AsyncIterator[Listener]:
-    """Have a process join the room, hidden as a bouncer is, and listen until the context ends."""
+async def listener(server: Server, room: str, hearing: Hearing, *, times: int = 1) -> AsyncIterator[Listener]:
+    """Have a process join the room, hidden as a bouncer is, and listen until the context ends.
+
+    If it joins several times, each is as a room of a worker: with a thread, and all that is heard there, of its own.
+    """
+    tokens = [token(server, room, f"listener {hearing} {i}") for i in range(times)]
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "benchmarks.listener", server.url, token(server, room, f"listener {hearing}"), hearing,
+        sys.executable, "-m", "benchmarks.listener", server.url, hearing, *tokens,
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     if process.stdin is None or process.stdout is None:
@@ -127,39 +138,54 @@ def token(server: Server, room: str, identity: str) -> str:
     return api.AccessToken(server.api_key, server.api_secret).with_identity(identity).with_grants(grants).to_jwt()
 
 
-async def listen(url: str, token: str, hearing: Any) -> None:
-    """Be that process."""
-    # The SDK drops the handle of a received track twice when its publisher leaves, and says so.
-    logging.getLogger("livekit").addFilter(lambda record: "unknown FFI handle" not in record.getMessage())
+async def listen(number: int, url: str, token: str, hearing: Any, late: list[float]) -> None:
+    """Be somebody who listens, for ever; note by how much it is late at worst."""
     room = rtc.Room()
     identities: dict[str, str] = {}
 
     def tell(event: Event) -> None:
         if isinstance(event, Heard):
             identities.update({p.sid: p.identity for p in room.remote_participants.values()})
-            say(identity=identities[event.sid], speaking=event.speaking, at=event.at, told_at=time.monotonic())
+            who, told_at = identities[event.sid], time.monotonic()
+            say(listener=number, identity=who, speaking=event.speaking, at=event.at, told_at=told_at)
 
     await room.connect(url, token, rtc.RoomOptions(auto_subscribe=False))
-    ears = Ears(room)
+    ears = Ears(room, threading.Semaphore(sys.maxsize))
+    ears.notify(Configured(Config(hearing=hearing)))
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(ears.run(tell))
+        while True:
+            due = time.monotonic() + TICK
+            await asyncio.sleep(TICK)
+            late[0] = max(late[0], time.monotonic() - due)
+
+
+def main(url: str, hearing: str, *tokens: str) -> None:
+    """Be that process."""
+    # The SDK drops the handle of a received track twice when its publisher leaves, and says so.
+    logging.getLogger("livekit").addFilter(lambda record: "unknown FFI handle" not in record.getMessage())
     hearing, _, native = hearing.partition(", ")
     if native:
         load = partial(inference.VAD, min_silence_duration=0.55, max_buffered_speech=0.0, prefix_padding_duration=0.0)
         mock.patch.object(speech, "load_vad", load).start()
-    ears.notify(Configured(Config(hearing=hearing)))
-    listening = asyncio.create_task(ears.run(tell))
-    while await asyncio.to_thread(sys.stdin.readline):
-        say(at=time.monotonic(), cpu=time.process_time(), memory=psutil.Process().memory_info().rss / 1e6)
-    listening.cancel()
-    await asyncio.gather(listening, return_exceptions=True)
-    await room.disconnect()
+    _ = FfiClient.instance
+    late = [0.0]
+    for number, token in enumerate(tokens):
+        listening = listen(number, url, token, hearing, late)
+        threading.Thread(target=asyncio.run, args=(listening,), daemon=True).start()
+    while sys.stdin.readline():
+        worst, late[0] = late[0], 0.0
+        taken, memory = time.process_time(), psutil.Process().memory_info().rss / 1e6
+        say(at=time.monotonic(), cpu=taken, memory=memory, late=worst)
     # Ended the hard way: a call from the native library while Python ends aborts the process, in one of 50 times.
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def say(**facts: object) -> None:
     """Write a line."""
-    print(json.dumps(facts), flush=True)  # noqa: T201 - this is how it is heard
+    sys.stdout.write(json.dumps(facts) + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
-    asyncio.run(listen(*sys.argv[1:4]))
+    main(*sys.argv[1:])

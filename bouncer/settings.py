@@ -21,6 +21,9 @@ class Settings:
     port: int | None = None
     """Where health is answered; None leaves it to the framework: 8081 for `start`, any free one for `dev`."""
     api_per_minute: int = 600
+    max_speech: int = 24
+    """Tracks listened to for speech at the same time, in all rooms: 24 that all talk took 58 % of a core (`make
+    bench-hearing`); with 32 it was 84 %, the detector could not keep up, and of half of them nothing was known."""
     layers: tuple[Layer, ...] = ()
     """The configuration of all rooms of this worker, if BOUNCER_CONFIG has any."""
 
@@ -48,6 +51,7 @@ def from_environment(
         max_rooms=number("BOUNCER_MAX_ROOMS", 1, 100_000) or 100,
         port=number("BOUNCER_PORT", 0, 65_535),
         api_per_minute=number("BOUNCER_API_PER_MINUTE", 1, 1_000_000) or 600,
+        max_speech=number("BOUNCER_MAX_SPEECH", 1, 10_000) or 24,
         layers=config_layers(environment, problems),
     )
     try:

@@ -8,10 +8,11 @@ listened to as well (`bouncer.adapter.speech`). While nobody has an open microph
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from livekit import rtc
 from livekit.agents.vad import VAD
@@ -59,9 +60,13 @@ _CHANGES: tuple[EventTypes, ...] = (
 class Ears:
     """Listens to one room while its configuration says so: an observer of the patrol, and a task beside it."""
 
-    def __init__(self, room: rtc.Room) -> None:
-        """Make them for a room that is connected or will be; they listen while `run` runs."""
+    def __init__(self, room: rtc.Room, places: threading.Semaphore) -> None:
+        """Make them for a room that is connected or will be; they listen while `run` runs.
+
+        Each track that is listened to for speech takes a place, and all rooms of a worker share those that there are.
+        """
         self._room = room
+        self._places = places
         self._hearing = "off"
         self._changed = asyncio.Event()
         self._blind = self._interrupted = False
@@ -169,20 +174,29 @@ class Ears:
         return tracks
 
     def _attend(self, vad: VAD | None, now: Instant) -> None:
-        """Have a listener for each track that is worth it, and for no other."""
+        """Have a listener for each track that is worth it, as far as there are places, and for no other."""
         worth = [ear for ear in self._ears.values() if vad and ear.worth_listening(now)]
         # Who sounds comes first, then who is listened to already: of too many that sound it is always the same.
         worth.sort(key=lambda ear: (not ear.heard.sounds, ear.listener is None))
-        chosen, left_out = set(worth[:MAX_LISTENERS]), {ear for ear in worth[MAX_LISTENERS:] if ear.heard.sounds}
-        if left_out:
-            self._warn("hearing some by level", why=f"more than {MAX_LISTENERS} tracks sound at the same time")
+        chosen = worth[:MAX_LISTENERS]
         for ear in self._ears.values():
-            if vad and ear in chosen:
-                if listener := ear.listen(vad, now, self._wake):
-                    self._listeners.add(listener)
-                    listener.add_done_callback(partial(self._ended, ear))
-                continue
+            if ear not in chosen:
+                ear.rest()
+        for ear in chosen:
+            if vad and not ear.listener and self._places.acquire(blocking=False):
+                listener = ear.listen(vad, now, self._wake)
+                self._listeners.add(listener)
+                listener.add_done_callback(partial(self._ended, ear))
+        waiting = [ear for ear in worth if ear.heard.sounds and not ear.listener]
+        quiet = [ear for ear in chosen if ear.listener and not ear.heard.sounds]
+        for ear in quiet[: len(waiting)]:
+            # Its place will be free in a moment.
             ear.rest()
+        left_out = set(waiting[len(quiet) :])
+        if left_out:
+            limit = f"of {MAX_LISTENERS} in a room" if len(worth) > len(chosen) else "of the worker, BOUNCER_MAX_SPEECH"
+            self._warn("hearing some by level", why=f"more tracks sound at the same time than the limit {limit}")
+        for ear in self._ears.values():
             if not vad or ear in left_out or ear.deaf(now):
                 ear.heard.by_level(now)
             else:
@@ -190,6 +204,7 @@ class Ears:
 
     def _ended(self, ear: "_Ear", listener: asyncio.Task[None]) -> None:
         """A listener ended: because it was to, or because something went wrong."""
+        self._places.release()
         self._listeners.discard(listener)
         if ear.listener is listener:
             ear.fail(asyncio.get_running_loop().time())
@@ -300,11 +315,9 @@ class _Ear:
         """Whether there may be speech to hear."""
         return self.publication.track is not None and not self.deaf(now) and self.heard.worth_listening(now)
 
-    def listen(self, vad: VAD, now: Instant, wake: Callable[[], None]) -> asyncio.Task[None] | None:
-        """Begin to listen for speech; the task that does, unless one did already."""
-        track = self.publication.track
-        if self.listener or not track:
-            return None
+    def listen(self, vad: VAD, now: Instant, wake: Callable[[], None]) -> asyncio.Task[None]:
+        """Begin to listen for speech to a track that is worth it; the task that does."""
+        track = cast("rtc.Track", self.publication.track)
 
         def hear(at: Instant, *, speaking: bool) -> None:
             if self.listener is listener:

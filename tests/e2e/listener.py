@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -30,7 +31,7 @@ class Listener:
     def __init__(self, world: World, room: rtc.Room, stack: AsyncExitStack) -> None:
         self.world = world
         self.room = room
-        self.ears = Ears(room)
+        self.ears = Ears(room, threading.Semaphore(1000))
         self.told: list[Heard] = []
         self._noted: Counter[str] = Counter()
         self._in_future = False

@@ -5,6 +5,7 @@ That a real one behaves like this is for tests/e2e/test_hearing.py to show, and 
 
 import asyncio
 import logging
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from itertools import pairwise
@@ -24,6 +25,8 @@ from bouncer.observers import Configured
 from tests.virtual import virtual
 
 SUBSCRIBED_AFTER = 0.05
+PLACES = 100
+"""More than a test needs that is not about them."""
 WORDS = {True: "speaking", False: "silent", None: "unknown"}
 
 
@@ -172,10 +175,23 @@ def configured(**config: Any) -> Configured:
     return Configured(Config(**config))
 
 
+def free(places: threading.Semaphore) -> int:
+    """How many places are free; none is afterwards."""
+    taken = 0
+    while places.acquire(blocking=False):
+        taken += 1
+    return taken
+
+
 @asynccontextmanager
-async def listening(room: FakeRoom, tell: Callable[[Event], None] | None = None, **config: Any) -> AsyncIterator[Ears]:
+async def listening(
+    room: FakeRoom,
+    tell: Callable[[Event], None] | None = None,
+    places: threading.Semaphore | None = None,
+    **config: Any,
+) -> AsyncIterator[Ears]:
     """Ears in that room."""
-    ears = Ears(cast(rtc.Room, room))
+    ears = Ears(cast(rtc.Room, room), places or threading.Semaphore(PLACES))
     ears.notify(configured(**config or {"hearing": "level"}))
     task = asyncio.create_task(ears.run(tell or cast(Callable[[Event], None], room.told.append)))
     await asyncio.sleep(0)
@@ -569,15 +585,17 @@ class Detector:
 
 @asynccontextmanager
 async def listening_for_speech(
-    room: FakeRoom, monkeypatch: pytest.MonkeyPatch, tell: Callable[[Event], None] | None = None
+    room: FakeRoom, monkeypatch: pytest.MonkeyPatch, places: int = PLACES
 ) -> AsyncIterator[tuple[Ears, Detector]]:
-    """Ears that go by speech, and what they listen with."""
+    """Ears that go by speech, and what they listen with; in the end all places are free."""
     detector = Detector(room)
     monkeypatch.setattr(module, "detector", detector.load)
     monkeypatch.setattr(module, "listen", detector.listen)
-    async with listening(room, tell, hearing="speech") as ears:
+    shared = threading.BoundedSemaphore(places)
+    async with listening(room, places=shared, hearing="speech") as ears:
         yield ears, detector
     assert detector.open == []
+    assert free(shared) == places
 
 
 @virtual
@@ -686,6 +704,57 @@ async def test_more_than_can_be_listened_to(monkeypatch: pytest.MonkeyPatch, cap
         (record,) = caplog.records
         assert (record.levelno, record.getMessage()) == (logging.WARNING, "hearing some by level")
         assert str(MAX_LISTENERS) in vars(record)["why"]
+
+
+@virtual
+async def test_the_places_of_the_worker(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever sounds gets one before who doesn't; if there is none, it is heard by level, and that is said once."""
+    room = FakeRoom()
+    async with listening_for_speech(room, monkeypatch, places=3) as (_, detector):
+        for i in range(10):
+            room.publish(f"quiet{i}")
+        await asyncio.sleep(3)
+        assert len(detector.open) == 3
+        first = [room.publish(f"first{i}", loud=True) for i in range(3)]
+        await asyncio.sleep(3)
+        assert sorted(detector.open) == sorted(publication.sid for publication in first)
+        assert {tuple(room.words(f"first{i}")) for i in range(3)} == {("unknown", "silent")}
+        assert caplog.records == []
+        late = room.publish("late", loud=True)
+        await asyncio.sleep(10)
+        assert detector.opened == 6
+        assert room.words("late") == ["unknown", "speaking"]
+        assert room.words("quiet0") == ["unknown", "silent"]
+
+        room.mute("first1")
+        await asyncio.sleep(3)
+        assert late.sid in detector.open
+        assert room.words("late")[-1] == "silent"
+        (record,) = caplog.records
+        assert (record.levelno, record.getMessage()) == (logging.WARNING, "hearing some by level")
+        assert "BOUNCER_MAX_SPEECH" in vars(record)["why"]
+
+
+@virtual
+async def test_rooms_share_the_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one room doesn't need any more is another one's."""
+    places = threading.BoundedSemaphore(1)
+    first, other = FakeRoom(), FakeRoom()
+    detector = Detector(first)
+    monkeypatch.setattr(module, "detector", detector.load)
+    monkeypatch.setattr(module, "listen", detector.listen)
+    async with listening(other, places=places, hearing="speech"):
+        async with listening(first, places=places, hearing="speech"):
+            first.publish("ana", loud=True)
+            await asyncio.sleep(3)
+            other.publish("bob", loud=True)
+            await asyncio.sleep(3)
+            assert detector.open == ["TR_ana_1"]
+            assert (first.words("ana"), other.words("bob")) == (["unknown", "silent"], ["unknown", "speaking"])
+        await asyncio.sleep(3)
+        assert detector.open == ["TR_bob_1"]
+        assert other.words("bob")[-1] == "silent"
+    assert free(places) == 1
 
 
 @virtual
@@ -830,6 +899,24 @@ async def test_another_track_of_the_same_publication(monkeypatch: pytest.MonkeyP
         assert detector.opened == 2
         assert detector.open == [publication.sid]
         assert room.words("ana") == ["unknown", "speaking", "unknown", "speaking"]
+
+
+@virtual
+async def test_a_track_published_anew_under_the_same_sid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is another one, of which nothing is known, whatever the listener of the first still says."""
+    room = FakeRoom()
+    async with listening_for_speech(room, monkeypatch) as (_, detector):
+        room.publish("ana", loud=True, talks=True)
+        await asyncio.sleep(3)
+        room.unpublish("ana")
+        again = room.publish("ana")
+        await asyncio.sleep(3)
+
+        assert room.words("ana") == ["unknown", "speaking", "unknown", "silent"]
+        assert (detector.open, detector.opened) == ([again.sid], 2)
+        again.loud = again.talks = True
+        await asyncio.sleep(3)
+        assert room.words("ana")[-1] == "speaking"
 
 
 @virtual

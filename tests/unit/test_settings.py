@@ -24,7 +24,9 @@ def complaints(**environment: str) -> list[str]:
 
 def test_without_any_variable() -> None:
     """Everything has a default; the port is the framework's affair."""
-    assert read() == Settings(agent_name="bouncer", max_rooms=100, port=None, api_per_minute=600, layers=())
+    assert read() == Settings(
+        agent_name="bouncer", max_rooms=100, port=None, api_per_minute=600, max_speech=24, layers=()
+    )
 
 
 @pytest.mark.parametrize(
@@ -37,6 +39,7 @@ def test_without_any_variable() -> None:
         ("BOUNCER_PORT", "0", Settings(port=0)),
         ("BOUNCER_PORT", "65535", Settings(port=65535)),
         ("BOUNCER_API_PER_MINUTE", "60", Settings(api_per_minute=60)),
+        ("BOUNCER_MAX_SPEECH", "1", Settings(max_speech=1)),
     ],
 )
 def test_each_variable(variable: str, value: str, settings: Settings) -> None:
@@ -46,7 +49,14 @@ def test_each_variable(variable: str, value: str, settings: Settings) -> None:
 
 @pytest.mark.parametrize(
     "variable",
-    ["BOUNCER_AGENT_NAME", "BOUNCER_MAX_ROOMS", "BOUNCER_PORT", "BOUNCER_API_PER_MINUTE", "BOUNCER_CONFIG"],
+    [
+        "BOUNCER_AGENT_NAME",
+        "BOUNCER_MAX_ROOMS",
+        "BOUNCER_PORT",
+        "BOUNCER_API_PER_MINUTE",
+        "BOUNCER_MAX_SPEECH",
+        "BOUNCER_CONFIG",
+    ],
 )
 @pytest.mark.parametrize("value", ["", "  "])
 def test_an_empty_variable_says_nothing(variable: str, value: str) -> None:
@@ -74,6 +84,7 @@ def test_variables_of_others_are_not_ours() -> None:
         ("BOUNCER_PORT", "9" * 5000, "0 to 65535"),
         ("BOUNCER_API_PER_MINUTE", "0", "1 to 1000000"),
         ("BOUNCER_API_PER_MINUTE", "inf", "1 to 1000000"),
+        ("BOUNCER_MAX_SPEECH", "0", "1 to 10000"),
     ],
 )
 def test_numbers_that_are_none(variable: str, value: str, allowed: str) -> None:
