@@ -14,7 +14,7 @@ from bouncer.tracker import Tracker
 from tests.e2e.listener import Listener, listening
 from tests.e2e.world import Member, World
 from tests.microphone import Microphone, Played
-from tests.sounds import at, pink, speech
+from tests.sounds import NOISES, Sound, at, pink, speech
 
 pytestmark = pytest.mark.realtime
 
@@ -38,7 +38,11 @@ class Company:
 
     async def says(self, identity: str, utterance: str, db: float) -> Played:
         """Have somebody say something."""
-        return await self._microphones[identity].plays(at(speech(utterance), db))
+        return await self.plays(identity, at(speech(utterance), db))
+
+    async def plays(self, identity: str, sound: Sound) -> Played:
+        """Have this come from somebody's microphone."""
+        return await self._microphones[identity].plays(sound)
 
     def room(self) -> Room:
         """The room as it is known from what was heard so far."""
@@ -140,3 +144,26 @@ async def test_agents_among_themselves(company: Company) -> None:
 
     await company.says("ana", "yes", -20)
     await company.listener.sees(lambda: company.room().chatter_since is None, "ana said something")
+
+
+@pytest.mark.parametrize("company", ["speech"], indirect=True)
+async def test_noise_changes_nothing(company: Company) -> None:
+    """Noise and tones, faint and loud: nobody has answered by them, nobody has asked, and nobody was active."""
+    asked = await company.says("ana", "table", -20)
+    await company.spoke("ana")
+    asked_until, active_at = company["A"].unanswered_since, company["A"].active_at
+    assert is_at(asked_until, asked.ended)
+
+    for name, db in (("white", -35), ("pink", -15), ("tone", -25), ("white", -20)):
+        await asyncio.sleep(2)
+        await asyncio.gather(*(company.plays(who, at(NOISES[name](2), db)) for who in ("ana", "A", "B")))
+    await asyncio.sleep(2)
+    assert is_at(company["ana"].spoke_at, asked.ended)
+    for agent in (company["A"], company["B"]):
+        assert (agent.speaking_since, agent.spoke_at, agent.chatting_since) == (None, None, None)
+        assert agent.unanswered_since == asked_until
+    assert company["A"].active_at == active_at
+
+    answered = await company.says("A", "flight", -30)
+    assert is_at(await company.spoke("A"), answered.ended)
+    assert company["A"].unanswered_since is None

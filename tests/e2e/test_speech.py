@@ -1,6 +1,7 @@
 """Hearing speech, on a real server: recorded speech is told from noise, tones and music, and policies go by that."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any, Literal
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 import pytest_asyncio
 from livekit import rtc
+from livekit.rtc._ffi_client import FfiClient
 
+from bouncer.adapter.speech import detector, listen
 from tests.e2e.listener import Listener, encrypting, listening
 from tests.e2e.world import Member, World
 from tests.microphone import Microphone
@@ -222,6 +225,79 @@ async def test_a_track_that_stalls(listener: Listener) -> None:
     await listener.hears_nothing(ana, 2)
     voice.sends(TALK)
     await listener.comes_to(ana, "speaking")
+
+
+def streams() -> int:
+    """How many audio streams this process has: each subscribes to the events of LiveKit's native library."""
+    subscribers = FfiClient.instance.queue._subscribers  # noqa: SLF001 - what is meant by a leak
+    return sum("AudioStream" in accepts.__qualname__ for _, _, accepts in subscribers if accepts)
+
+
+async def test_a_thousand_streams(listener: Listener) -> None:
+    """Opened on one track and closed again, before the first frame came or in the middle of speech: nothing is left."""
+    ana = await listener.world.human("ana")
+    await listener.microphone(ana, TALK)
+    await listener.comes_to(ana, "speaking")
+    (publication,) = listener.publications(ana)
+    track, vad = publication.track, await detector()
+    assert track
+    assert vad
+    before, tasks, threads = streams(), len(asyncio.all_tasks()), threading.active_count()
+    assert before == 1
+    heard = []
+
+    def hear(at: float, *, speaking: bool) -> None:
+        heard.append((at, speaking))
+
+    for i in range(100):
+        listeners = [asyncio.create_task(listen(track, vad, hear)) for _ in range(10)]
+        await asyncio.sleep(0.8 if i % 10 == 0 else i % 3 / 10)
+        assert streams() == before + 10
+        for task in listeners:
+            task.cancel()
+        assert {*map(type, await asyncio.gather(*listeners, return_exceptions=True))} == {asyncio.CancelledError}
+
+    assert heard
+    assert (streams(), len(asyncio.all_tasks())) == (before, tasks)
+    # Those in which the detector runs, as many as there may be.
+    assert threading.active_count() <= threads + 40
+    await listener.hears_nothing(ana)
+
+
+async def test_hundreds_of_changes(listener: Listener) -> None:
+    """Mutes, tracks, ways of hearing and connections come and go: in the end each open track has one stream."""
+    ana, bob = [await listener.world.human(name) for name in ("ana", "bob")]
+    voice, other = await listener.microphone(ana, TALK), await listener.microphone(bob, TALK)
+    await listener.comes_to(ana, "speaking")
+    await listener.comes_to(bob, "speaking")
+    assert streams() == 2
+
+    for i in range(100):
+        for muted in (True, False):
+            (voice.mute if muted else voice.unmute)()
+            await asyncio.sleep(0.03)
+        listener.hear("off" if i % 10 == 0 else "level")
+        await asyncio.sleep(0.03)
+        listener.hear("speech")
+        await asyncio.sleep(0.03)
+        if i % 10 == 5:
+            await other.unpublish()
+            await other.close()
+            other = await listener.microphone(bob, TALK)
+        if i % 50 == 25:
+            again = asyncio.Event()
+            listener.room.once("reconnected", again.set)
+            await listener.room.simulate_scenario(rtc.SimulateScenarioKind.SIMULATE_FULL_RECONNECT)
+            async with asyncio.timeout(30):
+                await again.wait()
+
+    for member in (ana, bob):
+        await listener.comes_to(member, "speaking")
+    await listener.sees(lambda: streams() == 2, "a stream for each")
+    voice.mute()
+    await listener.sees(lambda: streams() == 1, "none for who is muted")
+    await asyncio.gather(voice.unpublish(), other.unpublish())
+    await listener.sees(lambda: streams() == 0, "no stream")
 
 
 async def test_encrypted(listener: Listener) -> None:

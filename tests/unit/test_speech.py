@@ -6,12 +6,14 @@ That frames come from a real track like this is for tests/e2e/test_speech.py to 
 import asyncio
 import gc
 import logging
+import re
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from math import inf
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -28,6 +30,7 @@ from bouncer.hearing import FRAME, HANG
 from tests.sounds import NOISES, SPEECH, Sound, at, pcm, silence, speech
 from tests.virtual import virtual
 
+ROOT = Path(__file__).parents[2]
 SAMPLES = round(FRAME * RATE)
 PAUSE = silence(1 + HANG * FRAME)
 WINDOW = 512 / RATE
@@ -439,6 +442,15 @@ async def test_no_audio_is_kept(monkeypatch: pytest.MonkeyPatch, caplog: pytest.
     assert len(heard) <= 1
     # On a busy machine the detector may have something to say about itself.
     assert {record.getMessage() for record in caplog.records} <= {"VAD inference is slower than realtime"}
+
+
+def test_one_module_alone_can_receive_audio() -> None:
+    """Nothing else of what a worker runs knows of audio streams or frames: `listen` hands out dates."""
+    sources = [ROOT / "agent.py", *(ROOT / "bouncer").rglob("*.py"), *(ROOT / "policies").rglob("*.py")]
+    receiving = [path for path in sources if re.search("AudioStream|AudioFrame", path.read_text(encoding="utf-8"))]
+
+    assert len(sources) > 30
+    assert receiving == [ROOT / "bouncer" / "adapter" / "speech.py"]
 
 
 async def test_the_detector_has_no_buffer_for_speech() -> None:
