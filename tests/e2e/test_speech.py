@@ -4,15 +4,18 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pytest
 import pytest_asyncio
-from livekit import rtc
+from livekit import api, rtc
 from livekit.rtc._ffi_client import FfiClient
 
 from bouncer.adapter.speech import detector, listen
+from demo.server import Server, worker
+from tests.e2e.conftest import AGENT
 from tests.e2e.listener import Listener, encrypting, listening
 from tests.e2e.world import Member, World
 from tests.microphone import Microphone
@@ -161,6 +164,27 @@ async def test_a_conversation(world: World, cast: Cast) -> None:
         await world.stays({"ana", "A"}, seconds=15)
         talk.cancel()
     assert world.messages == []
+
+
+async def test_rooms_share_what_a_worker_listens_to(
+    lobby: World, server: Server, client: api.LiveKitAPI, tmp_path: Path
+) -> None:
+    """Of agents that talk in two rooms it listens to as many as BOUNCER_MAX_SPEECH says, and logs that in the other."""
+    name = f"bouncer-{lobby.room}"
+    environment = {"BOUNCER_AGENT_NAME": name, "BOUNCER_MAX_SPEECH": "1"}
+    async with AsyncExitStack() as stack:
+        running = await stack.enter_async_context(worker(AGENT, server, env=environment, log_file=tmp_path / "log"))
+        rooms = [lobby, await stack.enter_async_context(World(server, client))]
+        for room in rooms:
+            await room.open(house("speech", idle_timeout={"timeout": 300}), agent_name=name)
+            await Cast(room, stack).agent("A", TALK)
+
+        line = await running.line(lambda line: line["message"] == "hearing some by level")
+
+        assert line["lk.pii.room_name"] in {room.room for room in rooms}
+        assert "BOUNCER_MAX_SPEECH" in line["why"]
+        for room in rooms:
+            await room.close()
 
 
 @pytest_asyncio.fixture(loop_scope="session")
