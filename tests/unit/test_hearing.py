@@ -207,6 +207,10 @@ def test_two_readings_that_tell_nothing(reading: Reading) -> None:
             [("unknown", 0), ("silent", 0.5), *[("speaking", 1.5), ("unknown", 2.5)], ("speaking", 4.5)],
         ),
         ("DOqqLBLLEsssLLL", [("unknown", 0), ("silent", 0.5), *[("speaking", 1.5), ("unknown", 2.5)], ("silent", 4)]),
+        (
+            "DOqqLBLLsssELB",
+            [("unknown", 0), ("silent", 0.5), *[("speaking", 1.5), ("unknown", 2.5)], ("speaking", 4.5)],
+        ),
         # Silent before and after a stall, it may have spoken in between.
         ("DOqqsssqq", [("unknown", 0), ("silent", 0.5), ("unknown", 1), ("silent", 2.5)]),
         ("DOqqsssLB", [("unknown", 0), ("silent", 0.5), ("unknown", 1), ("speaking", 3)]),

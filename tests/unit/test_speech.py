@@ -325,6 +325,19 @@ async def test_the_dates(
         assert vad.closed
 
 
+@pytest.mark.parametrize(("db", "heard"), [(-45, True), (-55, False)])
+@virtual
+async def test_a_sound_of_20_ms(db: float, heard: bool, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: FBT001 - a table
+    """It opens the gate, be it at the very end of a frame, as an utterance may begin; from -50 dB on."""
+    sound = np.concatenate([silence(FRAME - 0.016), at(NOISES["white"](0.016), db)])
+    async with listening(monkeypatch, vad := Script([])) as listener:
+        for frame in frames(sound):
+            listener.stream.frames.put_nowait(frame)
+        await asyncio.sleep(1)
+
+        assert (vad.heard > 0) is heard
+
+
 @pytest.mark.parametrize("samples", [1, 319, 321, 4095, 5000, 0])
 async def test_frames_of_any_length(samples: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A track may end in the middle of one."""
