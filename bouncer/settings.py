@@ -22,7 +22,7 @@ class Settings:
     """Where health is answered; None leaves it to the framework: 8081 for `start`, any free one for `dev`."""
     api_per_minute: int = 600
     max_speech: int = 24
-    """Tracks listened to for speech at the same time, in all rooms: 24 that all talk took 50 % of a core, 32 took 76 %
+    """Tracks listened to for speech at the same time, in all rooms: 24 that all talk took 50 to 60 % of a core, 32 80 %
     (`make bench-hearing`); with 40, or 32 on a busy machine, nothing was known of them in time any more."""
     layers: tuple[Layer, ...] = ()
     """The configuration of all rooms of this worker, if BOUNCER_CONFIG has any."""
