@@ -151,7 +151,7 @@ class History:
 
     def take_spent(self, room: Room) -> list[str]:
         """The dispatches that may be deleted now. One that has a job here, say a replacement, is let alone for good."""
-        spent, self.spent = self.spent - {p.dispatch for p in room.participants}, set()
+        spent, self.spent = {d for d in self.spent if not any(p.may_be_of(d) for p in room.participants)}, set()
         return sorted(spent)
 
     def forget_departed(self, room: Room) -> None:

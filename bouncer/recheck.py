@@ -79,7 +79,7 @@ def may_end_dispatch(finding: Finding, moment: Moment) -> bool:
     who = finding.participant
     if not who.dispatch or who.publisher:
         return False
-    others = (p for p in moment.room.participants if p.dispatch == who.dispatch and p.sid != who.sid)
+    others = (p for p in moment.room.participants if p.may_be_of(who.dispatch) and p.sid != who.sid)
     evictions = (moment.under_way.get(p.sid) for p in others)
     return all(eviction and still_due(eviction.finding, moment) for eviction in evictions)
 

@@ -61,7 +61,9 @@ class Participant:
     agent_name: str = ""
     """The dispatch's word, else `lk.agent_name`, else `lk.agent.name`, as first seen; empty for an unnamed agent."""
     dispatch: str = ""
-    """The id of the dispatch that has a job with this identity; empty if none is listed (yet)."""
+    """The id of the dispatch whose job it is; empty if none is listed (yet), or of several it may be any."""
+    dispatches: frozenset[str] = frozenset()
+    """The dispatches of all jobs with its identity: a worker can give one identity to one job after the other."""
     publisher: str = ""
     """For a job of type JT_PUBLISHER the identity of the human it serves; empty for all others."""
     attributes: Mapping[str, str] = field(default_factory=dict, hash=False)
@@ -113,6 +115,10 @@ class Participant:
     def unlisted(self) -> bool:
         """Whether it is a job by its identity, but no listed dispatch has that job."""
         return not self.dispatch and self.identity.startswith(JOB_IDENTITY)
+
+    def may_be_of(self, dispatch: str) -> bool:
+        """Whether it may be a job of this dispatch, so that deleting it could end it."""
+        return dispatch == self.dispatch or dispatch in self.dispatches
 
     @property
     def guarding(self) -> bool:

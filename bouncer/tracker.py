@@ -57,9 +57,12 @@ class _Member:
     state_at: Instant = 0.0
     told_at: Instant = 0.0
     """As of when it was last shown; a list that was asked for earlier knows less."""
-    job: Job | None = None
+    jobs: tuple[Job, ...] = ()
+    """All that were listed with its identity. Those that are over are listed too, and say nothing of it."""
     job_sought: bool = False
     """Whether the dispatches were asked for so late that its job would have been listed, if it has one."""
+    reused: bool = False
+    """Whether its identity isn't made from a job's id, and was another's before: so may be a job that is listed."""
     transcribed: bool = False
     audio: bool = False
     heard: bool | None = None
@@ -89,7 +92,7 @@ class Tracker:
     _members: dict[str, _Member] = field(default_factory=dict)
     _by_identity: dict[str, str] = field(default_factory=dict)
     _departed: OrderedDict[str, _Member] = field(default_factory=OrderedDict)
-    _jobs: dict[str, Job] = field(default_factory=dict)
+    _jobs: dict[str, tuple[Job, ...]] = field(default_factory=dict)
     _avatars: dict[str, str] = field(default_factory=dict)
     """The sids of the avatars, also orphaned ones, by the identity of the principal that they name."""
     _humans_came: bool = False
@@ -124,9 +127,9 @@ class Tracker:
             case Listed(at, asked_at, infos):
                 self._take_list(at, asked_at, infos)
             case Dispatched(at, asked_at, jobs):
-                self._jobs = {job.identity: job for job in jobs}
+                self._jobs = _by_identity(jobs)
                 for known in self._members.values():
-                    known.job = self._jobs.get(known.info.identity, known.job)
+                    known.jobs = self._jobs.get(known.info.identity, known.jobs)
                     known.job_sought |= known.info.joined_at + UNLISTED_FOR <= asked_at
                 self._settle(at)
             case RemovalSent(at, identity):
@@ -183,7 +186,7 @@ class Tracker:
         return None if at is None else max(at, self._watching_since)
 
     def _participant(self, member: _Member) -> Participant:
-        info, job = member.info, member.job
+        info, job = member.info, _job(member)
         is_avatar = self._avatars.get(member.on_behalf_of) == info.sid
         return Participant(
             sid=info.sid,
@@ -193,6 +196,7 @@ class Tracker:
             role=Role.OTHER if self._may_be_bouncer(member) else self._role(member),
             agent_name=job.agent_name if job else member.agent_name,
             dispatch=job.dispatch if job else "",
+            dispatches=frozenset(job.dispatch for job in member.jobs),
             publisher=job.publisher if job else "",
             attributes=info.attributes,
             hidden=bool(info.hidden),
@@ -213,20 +217,20 @@ class Tracker:
         )
 
     def _role(self, member: _Member) -> Role:
-        info, job = member.info, member.job
+        info = member.info
         if info.identity == self._me:
             return Role.BOUNCER
         if info.simulated or info.kind in (Kind.INGRESS, Kind.EGRESS):
             return Role.OTHER
         if info.kind is not Kind.AGENT and not info.agent_grant:
             return Role.HUMAN
-        if info.hidden and job and job.agent_name == self.my_agent_name:
+        if info.hidden and any(job.agent_name == self.my_agent_name for job in member.jobs):
             return Role.BOUNCER
         attached = self._avatars.get(member.on_behalf_of) == info.sid and member.principal_left_at is None
         return Role.AVATAR if attached else Role.AGENT
 
     def _is_unsettled(self, member: _Member) -> bool:
-        return member.job is None and not member.job_sought and self._role(member) is Role.AGENT
+        return _job(member) is None and not member.job_sought and self._role(member) is Role.AGENT
 
     def _may_be_bouncer(self, member: _Member) -> bool:
         """Whether it looks like another bouncer whose dispatch is not listed yet."""
@@ -292,7 +296,7 @@ class Tracker:
                 return
             if known:
                 self._leave(known.info.sid, at)
-            member = self._departed.pop(info.sid, None) or _new_member(info, at)
+            member = self._departed.pop(info.sid, None) or self._new_member(info, at)
             member.left_at = member.missing_since = member.principal_left_at = None
             member.seen_at = at
             self._members[info.sid] = member
@@ -310,7 +314,19 @@ class Tracker:
             hidden=earlier.hidden if info.hidden is None else info.hidden,
         )
         member.audio |= info.audio
-        member.job = self._jobs.get(info.identity, member.job)
+        member.jobs = self._jobs.get(info.identity, member.jobs)
+
+    def _new_member(self, info: Info, at: Instant) -> _Member:
+        of_a_job = info.identity.startswith(JOB_IDENTITY)
+        return _Member(
+            info=info,
+            seen_at=at,
+            agent_name=next((name for key in AGENT_NAME_ATTRIBUTES if (name := info.attributes.get(key))), ""),
+            on_behalf_of=info.attributes.get(ON_BEHALF_OF_ATTRIBUTE, ""),
+            alive_at=info.joined_at,
+            active_at=info.joined_at,
+            reused=not of_a_job and any(m.info.identity == info.identity for m in self._departed.values()),
+        )
 
     def _take_sign(self, member: _Member, event: Attributes | Signal | Heard) -> None:
         match event:
@@ -426,15 +442,18 @@ class Tracker:
         return any(m.speaking_since is not None and self._role(m) is Role.HUMAN for m in self._members.values())
 
 
-def _new_member(info: Info, at: Instant) -> _Member:
-    return _Member(
-        info=info,
-        seen_at=at,
-        agent_name=next((name for key in AGENT_NAME_ATTRIBUTES if (name := info.attributes.get(key))), ""),
-        on_behalf_of=info.attributes.get(ON_BEHALF_OF_ATTRIBUTE, ""),
-        alive_at=info.joined_at,
-        active_at=info.joined_at,
-    )
+def _by_identity(jobs: Iterable[Job]) -> dict[str, tuple[Job, ...]]:
+    found: dict[str, tuple[Job, ...]] = {}
+    for job in jobs:
+        found[job.identity] = (*found.get(job.identity, ()), job)
+    return found
+
+
+def _job(member: _Member) -> Job | None:
+    """Its job, if that is known: of several with its identity it may be any."""
+    if member.reused and not member.job_sought:
+        return None
+    return member.jobs[-1] if len({(job.dispatch, job.publisher) for job in member.jobs}) == 1 else None
 
 
 def _claims_principal(member: _Member) -> bool:
@@ -444,5 +463,5 @@ def _claims_principal(member: _Member) -> bool:
         and not member.info.simulated
         and member.on_behalf_of not in ("", member.info.identity)
         and not member.agent_name
-        and member.job is None
+        and not member.jobs
     )

@@ -52,6 +52,7 @@ NAME = "bouncer"
 """The agent name of our dispatches."""
 GUARDING = "bouncer.guarding"
 STATE = "lk.agent.state"
+JOB_IDENTITY = "agent-AJ_"
 
 Trouble_ = Literal["denied", "throttled", "unavailable", "slow"]
 Act = Literal["data", "text", "published", "unmuted", "muted"]
@@ -97,6 +98,12 @@ class Member:
     speaking_since: float | None = None
     spoke_at: float = 0.0
     state_at: float = 0.0
+
+    @property
+    def job(self) -> str:
+        """The id of its job, if it has one; it keeps that through a reconnect."""
+        named = self.identity.startswith(JOB_IDENTITY)
+        return self.identity.removeprefix("agent-") if named else f"AJ_{self.sid}"
 
     @property
     def here(self) -> bool:
@@ -378,7 +385,7 @@ class Server:
                 if member.listed_at <= self.now:
                     yield Job(
                         dispatch=dispatch.id,
-                        job=f"AJ_{member.sid}",
+                        job=member.job,
                         agent_name=dispatch.agent_name,
                         identity=member.identity,
                         publisher=member.publisher,
@@ -400,7 +407,8 @@ class Line:
         self.shown = server.info(me, self, listed=False)
         """What our own SDK goes on showing of us."""
         self.known: dict[str, Known] = {}
-        self.jobs: dict[str, Job] = {}
+        self.jobs: tuple[Job, ...] = ()
+        """The last list of jobs."""
         self.jobs_asked_at = 0.0
         """When the last list of jobs was asked for, of which we had the answer."""
         self.coming: dict[str, float] = {}
@@ -580,7 +588,7 @@ class Line:
             name = attributes.get("lk.agent_name") or attributes.get("lk.agent.name") or ""
             claims = attributes.get("lk.publish_on_behalf", "")
             known = Known(member, self.server.loop.time(), name, claims, acted_at=member.joined_at)
-            known.job = self.jobs.get(member.identity)
+            self._note_job(known)
             self.known[member.sid] = known
         known.left_told, known.lacked_at = False, None
         if as_of < known.as_of:
@@ -598,6 +606,21 @@ class Line:
                 known.acted_at = max(known.acted_at, state_at)
             self._note_speech(known, state_at)
         return known
+
+    def _note_job(self, known: Known) -> None:
+        """Keep in mind of which dispatch somebody is, if the jobs that are listed can say so.
+
+        An identity that isn't made from a job's id may be that of several, one after the other; and those that are over
+        are listed too.
+        """
+        member = known.member
+        jobs = [job for job in self.jobs if job.identity == member.identity]
+        if not jobs:
+            return
+        others = [k for k in self.known.values() if k.member.identity == member.identity and k.member is not member]
+        early = self.jobs_asked_at < member.joined_at + UNLISTED + 1.0
+        unclear = others and early and not member.identity.startswith(JOB_IDENTITY)
+        known.job = None if unclear or len({(job.dispatch, job.publisher) for job in jobs}) > 1 else jobs[-1]
 
     def _note_speech(self, known: Known, at: float, *, complete: bool = True) -> None:
         """Keep in mind that somebody began or ended speaking, if so."""
@@ -736,9 +759,9 @@ class Line:
         asked_at = self.server.loop.time()
         jobs = await self._call("list_jobs", lambda: tuple(self.server.jobs()))
         self.jobs_asked_at = max(self.jobs_asked_at, asked_at)
-        self.jobs = {job.identity: job for job in jobs}
+        self.jobs = jobs
         for known in self.known.values():
-            known.job = self.jobs.get(known.member.identity, known.job)
+            self._note_job(known)
         return jobs
 
     async def get_participant(self, identity: str) -> Info | None:

@@ -120,8 +120,8 @@ MUTANTS = (
     mutant(
         "overlook the jobs that are JOINING",
         "bouncer.recheck",
-        "for p in moment.room.participants if p.dispatch",
-        "for p in moment.room.agents if p.dispatch",
+        "for p in moment.room.participants if p.may_be_of",
+        "for p in moment.room.agents if p.may_be_of",
     ),
     mutant(
         "take a full reconnect for everybody's leaving",
@@ -186,7 +186,7 @@ MUTANTS = (
     mutant(
         "evict other bouncers",
         "bouncer.tracker",
-        "if info.hidden and job and job.agent_name == self.my_agent_name:",
+        "if info.hidden and any(job.agent_name == self.my_agent_name for job in member.jobs):",
         "if False:",
     ),
     mutant(
@@ -243,7 +243,7 @@ MUTANTS = (
     mutant(
         "obey whoever calls itself a bouncer",
         "bouncer.tracker",
-        "if info.hidden and job and job.agent_name == self.my_agent_name:",
+        "if info.hidden and any(job.agent_name == self.my_agent_name for job in member.jobs):",
         "if member.agent_name == self.my_agent_name:",
     ),
     mutant("list once and never again", "bouncer.patrol", "+ every * (0.9 + 0.2 * self._jitter())", "+ 1e6"),

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from unittest.mock import patch
 
 import pytest
@@ -118,6 +119,68 @@ class TestADispatchIsNotDeletedFor:
 
             assert room.recorder.outcomes() == [("agent-AJ_visible", "removed")]
             assert room.calls["delete_dispatch"] == 0
+
+    @virtual
+    async def test_one_with_an_identity_that_its_worker_gives_to_every_job(self) -> None:
+        """Of which dispatch it is, nobody can tell: the jobs of those who had the identity before are listed too."""
+        async with FakeRoom() as room:
+            room.jobs = (
+                *jobs(("AD_1", "agent-AJ_1"), ("AD_2", "agent-AJ_2")),
+                *(job("desk", "support", dispatch) for dispatch in ("AD_2", "AD_3")),
+            )
+            for identity, name in (("agent-AJ_1", "assistant"), ("agent-AJ_2", "assistant"), ("desk", "support")):
+                room.join(identity, name)
+            await asyncio.sleep(30)
+
+            assert room.recorder.outcomes() == [("agent-AJ_2", "removed")]
+            assert room.calls["delete_dispatch"] == 0
+
+    @virtual
+    async def test_nor_one_that_took_over_such_an_identity_and_is_not_listed_yet(self) -> None:
+        """What is listed is the job of the one before."""
+        async with FakeRoom(house(duplicates={"grace": 0})) as room:
+            room.jobs = (*jobs(("AD_1", "agent-AJ_1"), ("AD_2", "agent-AJ_2")), job("desk", "support", "AD_3"))
+            room.join("desk", "support")
+            room.join("agent-AJ_1", "assistant")
+            await asyncio.sleep(10)
+            room.join("desk", "support")
+            room.join("agent-AJ_2", "assistant")
+            await asyncio.sleep(3)
+            room.jobs += (job("desk", "support", "AD_2"),)
+            await asyncio.sleep(30)
+
+            assert room.recorder.outcomes() == [("agent-AJ_2", "removed")]
+            assert room.calls["delete_dispatch"] == 0
+
+
+class TestOfWhichDispatchAnAgentIs:
+    """Told by the jobs with its identity, which a worker can give to one after the other."""
+
+    EARLIER, LATER = replace(agent("desk", "support"), sid="PA_1"), replace(agent("desk", "support", 20), sid="PA_2")
+    JOB, OTHER = job("desk", "support", "AD_1"), job("desk", "support", "AD_2")
+
+    def test_is_not_known_if_it_may_be_of_several(self) -> None:
+        """Each of them may have to stay for its sake."""
+        desk = who("desk", Joined(10, self.EARLIER), Dispatched(20, 20, (self.JOB, self.OTHER)))
+
+        assert desk.dispatch == ""
+        assert desk.dispatches == {"AD_1", "AD_2"}
+
+    def test_is_not_known_while_only_the_job_of_the_one_before_may_be_listed(self) -> None:
+        """It is listed for ever, and its own job up to 5 s late."""
+        tracker = tracked(Joined(10, self.EARLIER), Dispatched(11, 11, (self.JOB,)), Joined(20, self.LATER))
+        for asked_at, dispatch in ((25.9, ""), (26, "AD_1")):
+            tracker.apply(Dispatched(26, asked_at, (self.JOB,)))
+
+            assert [p.dispatch for p in tracker.room().participants if p.sid == "PA_2"] == [dispatch]
+            assert ("PA_2" in tracker.unsettled) is (dispatch == "")
+
+    def test_is_known_at_once_of_the_first_with_its_identity(self) -> None:
+        """Workers that give each job an identity of its own needn't wait."""
+        tracker = tracked(Joined(10, self.EARLIER), Dispatched(11, 11, (self.JOB,)))
+
+        assert [p.dispatch for p in tracker.room().participants if p.sid == "PA_1"] == ["AD_1"]
+        assert not tracker.unsettled
 
 
 class TestWhatIsStillDueRightBeforeARemoval:
