@@ -64,6 +64,8 @@ class Participant:
     """The id of the dispatch whose job it is; empty if none is listed (yet), or of several it may be any."""
     dispatches: frozenset[str] = frozenset()
     """The dispatches of all jobs with its identity: a worker can give one identity to one job after the other."""
+    replaced: bool = False
+    """Whether a newer job of its dispatch was seen beside its own (for the same publisher), also if that has left."""
     publisher: str = ""
     """For a job of type JT_PUBLISHER the identity of the human it serves; empty for all others."""
     attributes: Mapping[str, str] = field(default_factory=dict, hash=False)
@@ -198,12 +200,11 @@ def in_order(agents: Iterable[Participant], *, newest: bool = False) -> list[Par
     """Agents by their right to stay: the oldest first, or the newest; those replaced by a newer job come last.
 
     Of agents from one dispatch the newest job is the rightful one: a crashed agent stays listed for about 20 s, and its
-    restarted job joins beside it.
+    restarted job joins beside it. If that one is gone first, the crashed one must not outlive others for it.
     """
     oldest_first = sorted(agents, key=lambda agent: agent.age)
-    newest_of = {agent.dispatch or agent.sid: agent.sid for agent in oldest_first}
-    rightful = [agent for agent in oldest_first if newest_of[agent.dispatch or agent.sid] == agent.sid]
-    replaced = [agent for agent in oldest_first if newest_of[agent.dispatch or agent.sid] != agent.sid]
+    rightful = [agent for agent in oldest_first if not agent.replaced]
+    replaced = [agent for agent in oldest_first if agent.replaced]
     return [*(reversed(rightful) if newest else rightful), *reversed(replaced)]
 
 

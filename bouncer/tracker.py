@@ -8,6 +8,7 @@ row lack it, and its history outlives that for a while: a full reconnect replays
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from bouncer.events import (
     Attributes,
@@ -93,6 +94,8 @@ class Tracker:
     _by_identity: dict[str, str] = field(default_factory=dict)
     _departed: OrderedDict[str, _Member] = field(default_factory=OrderedDict)
     _jobs: dict[str, tuple[Job, ...]] = field(default_factory=dict)
+    _replaced: set[str] = field(default_factory=set)
+    """The jobs beside which a newer one of their dispatch was seen: who is back with such a job's token is no newer."""
     _avatars: dict[str, str] = field(default_factory=dict)
     """The sids of the avatars, also orphaned ones, by the identity of the principal that they name."""
     _humans_came: bool = False
@@ -131,6 +134,8 @@ class Tracker:
                 for known in self._members.values():
                     known.jobs = self._jobs.get(known.info.identity, known.jobs)
                     known.job_sought |= known.info.joined_at + UNLISTED_FOR <= asked_at
+                remembered = chain(jobs, *(known.jobs for known in self._members.values()))
+                self._replaced &= {job.job for job in remembered}
                 self._settle(at)
             case RemovalSent(at, identity):
                 self._evicted_at[identity] = at
@@ -197,6 +202,7 @@ class Tracker:
             agent_name=job.agent_name if job else member.agent_name,
             dispatch=job.dispatch if job else "",
             dispatches=frozenset(job.dispatch for job in member.jobs),
+            replaced=job is not None and job.job in self._replaced,
             publisher=job.publisher if job else "",
             attributes=info.attributes,
             hidden=bool(info.hidden),
@@ -239,8 +245,16 @@ class Tracker:
         return alike and self._is_unsettled(member)
 
     def _settle(self, at: Instant) -> None:
-        """Draw the conclusions from who is here: who is whose avatar, who is an orphan, whether a human is left."""
+        """Draw the conclusions from who is here: who was replaced, whose avatar is who, whether a human is left."""
         members = self._members.values()
+        newest: dict[tuple[str, str], Job] = {}
+        for member in sorted(members, key=lambda m: (m.info.joined_ms, m.info.sid)):
+            present = member.info.active and member.missing_since is None and self._role(member) is Role.AGENT
+            if present and (job := _job(member)) and job.job not in self._replaced:
+                if older := newest.get((job.dispatch, job.publisher)):
+                    self._replaced.add(older.job)
+                newest[job.dispatch, job.publisher] = job
+
         claimants = [m for m in members if _claims_principal(m)]
         principals = {
             m.info.identity for m in members if self._role(m) in (Role.AGENT, Role.AVATAR) and not _claims_principal(m)

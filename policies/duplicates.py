@@ -68,10 +68,10 @@ class Duplicates:
         for place, agent in enumerate(order[self.max :], self.max):
             full_at = sorted(other.joined_at for other in order[:place])[self.max - 1]
             due = max(agent.joined_at, full_at) + self.grace
-            yield Verdict(agent, max(due, known_by(agent, kept)), self._reason(agent, kept))
+            yield Verdict(agent, max(due, known_by(agent, kept)), self._reason(agent))
 
-    def _reason(self, agent: Participant, kept: list[Participant]) -> str:
-        if agent.dispatch and any(agent.dispatch == other.dispatch for other in kept):
+    def _reason(self, agent: Participant) -> str:
+        if agent.replaced:
             return "was replaced by a newer job of its dispatch"
         what = "agent name" if self.key == "agent_name" else self.key.removeprefix("attribute:")
         stays = f"the {self.keep} stays" if self.max == 1 else f"the {self.max} {self.keep} stay"

@@ -31,6 +31,7 @@ def participants(draw: st.DrawFn) -> Participant:
         role=draw(st.sampled_from([Role.AGENT, Role.AGENT, Role.AGENT, *Role])),
         agent_name=draw(names),
         dispatch=draw(st.sampled_from(["", "AD_1", "AD_2"])),
+        replaced=draw(st.sampled_from([False, False, True])),
         publisher=draw(st.sampled_from(["", "", "ana", "bob"])),
         attributes=draw(st.dictionaries(st.sampled_from(["desk", "role"]), st.sampled_from(["1", "2"]), max_size=2)),
         hidden=draw(st.booleans()),

@@ -105,16 +105,23 @@ class TestReplacements:
 
     def test_of_one_dispatch_the_newest_job_stays_whatever_keep_says(self) -> None:
         """The restarted job is the rightful one."""
-        house = room(agent(JOB_1, "x", joined=1, dispatch="AD_1"), agent(JOB_2, "x", joined=20, dispatch="AD_1"))
+        house = room(agent(JOB_1, "x", joined=1, replaced=True), agent(JOB_2, "x", joined=20, dispatch="AD_1"))
 
         assert verdicts(house) == {JOB_1: 22}
         assert verdicts(house, keep="newest") == {JOB_1: 22}
 
+    def test_one_that_was_replaced_stays_so(self) -> None:
+        """Its replacement is gone again, and it may be dead: nobody else leaves for its sake."""
+        house = room(agent(JOB_1, "x", joined=1, replaced=True), agent("B", "x", joined=10))
+
+        assert verdicts(house) == {JOB_1: 12}
+        assert verdicts(room(agent(JOB_1, "x", joined=1, replaced=True))) == {}
+
     def test_keep_chooses_between_dispatches(self) -> None:
         """Of two dispatches, each with a dead and a restarted job, the oldest dispatch's restarted job stays."""
         house = room(
-            agent("A1", "x", joined=1, dispatch="AD_A"),
-            agent("B1", "x", joined=2, dispatch="AD_B"),
+            agent("A1", "x", joined=1, replaced=True),
+            agent("B1", "x", joined=2, replaced=True),
             agent("A2", "x", joined=20, dispatch="AD_A"),
             agent("B2", "x", joined=21, dispatch="AD_B"),
         )

@@ -67,14 +67,14 @@ class TestReplacements:
 
     def test_the_corpse_is_one_too_many_not_the_restarted_job(self) -> None:
         """Of one dispatch the newest job is the rightful one, and it has its place at once."""
-        house = room(agent(JOB_1, "x", joined=1, dispatch="AD_1"), agent(JOB_2, "x", joined=20, dispatch="AD_1"))
+        house = room(agent(JOB_1, "x", joined=1, replaced=True), agent(JOB_2, "x", joined=20, dispatch="AD_1"))
 
         assert verdicts(house, max=1) == {JOB_1: 22}
 
     def test_a_corpse_counts_last_among_others_too(self) -> None:
         """Who came after it keeps its place."""
         house = room(
-            agent(JOB_1, "x", joined=1, dispatch="AD_1"),
+            agent(JOB_1, "x", joined=1, replaced=True),
             agent("B", "y", joined=10),
             agent(JOB_2, "x", joined=20, dispatch="AD_1"),
         )

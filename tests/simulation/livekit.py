@@ -395,7 +395,7 @@ class Server:
 class Line:
     """One bouncer's connection: what it is told, and the server's API as it finds it. It is the patrol's `RoomApi`."""
 
-    def __init__(self, server: Server, me: Member, faults: tuple[Fault, ...] = ()) -> None:
+    def __init__(self, server: Server, me: Member, faults: tuple[Fault, ...] = ()) -> None:  # noqa: PLR0915
         self.server = server
         self.me = me
         self.faults = faults
@@ -409,6 +409,8 @@ class Line:
         self.known: dict[str, Known] = {}
         self.jobs: tuple[Job, ...] = ()
         """The last list of jobs."""
+        self.replaced: set[str] = set()
+        """The jobs beside which a newer one of their dispatch, for the same publisher, was known to be."""
         self.jobs_asked_at = 0.0
         """When the last list of jobs was asked for, of which we had the answer."""
         self.coming: dict[str, float] = {}
@@ -605,6 +607,7 @@ class Line:
             if {known.state, before} & {"thinking", "speaking"}:
                 known.acted_at = max(known.acted_at, state_at)
             self._note_speech(known, state_at)
+        self._note_replaced()
         return known
 
     def _note_job(self, known: Known) -> None:
@@ -621,6 +624,18 @@ class Line:
         early = self.jobs_asked_at < member.joined_at + UNLISTED + 1.0
         unclear = others and early and not member.identity.startswith(JOB_IDENTITY)
         known.job = None if unclear or len({(job.dispatch, job.publisher) for job in jobs}) > 1 else jobs[-1]
+
+    def _note_replaced(self) -> None:
+        """Keep in mind whose job has a newer one of its dispatch beside it."""
+        sure = [k for k in self.known.values() if not k.left_told and k.lacked_at is None]
+        # By identity: who was dropped for a newcomer may not have been told to have left yet.
+        here = {k.member.identity: k for k in sure if k.active and is_agent(k.member)}.values()
+        newest: dict[tuple[str, str], Job] = {}
+        for known in sorted(here, key=lambda k: (round(k.member.joined_at * 1000), k.member.sid)):
+            if (job := known.job) and job.job not in self.replaced:
+                if older := newest.get((job.dispatch, job.publisher)):
+                    self.replaced.add(older.job)
+                newest[job.dispatch, job.publisher] = job
 
     def _note_speech(self, known: Known, at: float, *, complete: bool = True) -> None:
         """Keep in mind that somebody began or ended speaking, if so."""
@@ -762,6 +777,7 @@ class Line:
         self.jobs = jobs
         for known in self.known.values():
             self._note_job(known)
+        self._note_replaced()
         return jobs
 
     async def get_participant(self, identity: str) -> Info | None:

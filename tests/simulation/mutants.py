@@ -140,9 +140,15 @@ MUTANTS = (
     ),
     mutant(
         "keep the corpse, not its replacement",
-        "bouncer.room",
-        "agent.sid for agent in oldest_first}",
-        "agent.sid for agent in reversed(oldest_first)}",
+        "bouncer.tracker",
+        "self._replaced.add(older.job)",
+        "self._replaced.add(job.job)",
+    ),
+    mutant(
+        "forget that a job was replaced once its replacement is gone",
+        "bouncer.tracker",
+        "newest: dict[tuple[str, str], Job] = {}",
+        "newest: dict[tuple[str, str], Job] = {}\n        self._replaced.clear()",
     ),
     mutant(
         "prefer those that were replaced",

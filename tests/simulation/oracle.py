@@ -119,8 +119,7 @@ class View:
         """When it has to go as one too many in a group of which so many may stay, if it is."""
 
         def replaced(known: Known) -> bool:
-            job = known.job
-            return any(job and k.job and k.job.dispatch == job.dispatch and age(k) > age(known) for k in group)
+            return known.job is not None and known.job.job in self.line.replaced
 
         def better(known: Known) -> bool:
             if replaced(known) != replaced(who):

@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 import pytest
 
-from bouncer.api import Trouble
+from bouncer.api import ApiError, Trouble
 from bouncer.events import Connected, Disconnected, Dispatched, Event, Heard, Info, Joined, Left, Signal, Stalled
 from bouncer.observers import Reported
 from bouncer.policy import Policy
@@ -331,6 +331,57 @@ class TestACorpse:
         assert self.wait(old, *events) == 2
 
 
+class TestAJobThatWasReplaced:
+    """Of the jobs of one dispatch the newest is the rightful one, also once it has left."""
+
+    @virtual
+    async def test_counts_for_nothing_until_its_removal_is_tried_again(self) -> None:
+        """The newer job was one too many beside the agent of another dispatch, which stays."""
+        async with FakeRoom() as room:
+            room.jobs = jobs(("AD_1", "agent-AJ_1"), ("AD_2", "agent-AJ_2"), ("AD_1", "agent-AJ_3"))
+            room.join("agent-AJ_1", "assistant")
+            room.join("agent-AJ_2", "assistant")
+            room.join("agent-AJ_3", "assistant")
+            prompt, failed = room.remove_participant, list[str]()
+
+            async def remove_participant(identity: str) -> bool:
+                if identity == "agent-AJ_1" and not failed:
+                    failed.append(identity)
+                    raise ApiError(Trouble.DENIED, "once")
+                return await prompt(identity)
+
+            with patch.object(room, "remove_participant", remove_participant):
+                room.hanging = {"agent-AJ_1"}
+                await asyncio.sleep(60)
+
+            assert failed
+            assert room.identities == {"agent-AJ_2"}
+
+    OLD, NEW = agent("agent-AJ_1", "assistant"), agent("agent-AJ_2", "assistant", 20)
+    TWO = Dispatched(26, 26, (job(OLD.identity, "assistant"), job(NEW.identity, "assistant")))
+
+    def replaced(self, *events: Event) -> list[str]:
+        """Who was replaced after these, by identity."""
+        return [p.identity for p in tracked(Joined(10, self.OLD), *events).room().participants if p.replaced]
+
+    def test_stays_replaced(self) -> None:
+        """Also by its own token, as which it comes back later than the newer one."""
+        back = replace(self.OLD, sid="PA_back", joined_at=30, joined_ms=30_000)
+
+        assert self.replaced(Joined(20, self.NEW), self.TWO) == ["agent-AJ_1"]
+        assert self.replaced(Joined(20, self.NEW), self.TWO, Left(27, self.NEW.sid)) == ["agent-AJ_1"]
+        assert self.replaced(Joined(20, self.NEW), self.TWO, Joined(30, back)) == ["agent-AJ_1"]
+
+    def test_was_replaced_by_one_that_was_here(self) -> None:
+        """Not by one that never was ACTIVE beside it, nor by one of another dispatch, or for another publisher."""
+        old, new = job(self.OLD.identity, "assistant"), job(self.NEW.identity, "assistant")
+
+        assert self.replaced(Joined(20, replace(self.NEW, active=False)), self.TWO) == []
+        assert self.replaced(Left(19, self.OLD.sid), Joined(20, self.NEW), self.TWO) == []
+        for other in (replace(new, dispatch="AD_2"), replace(new, publisher="ana")):
+            assert self.replaced(Joined(20, self.NEW), Dispatched(26, 26, (old, other))) == []
+
+
 def test_nobody_owes_an_answer_to_what_was_said_before_they_joined() -> None:
     """What is heard is told late, and dated back to when it ended."""
     events: list[Event] = [
@@ -360,7 +411,7 @@ async def test_an_avatar_left_behind_by_a_real_eviction_is_told_of_once_in_a_dry
 @pytest.mark.parametrize("policy", [Duplicates(max=2), MaxAgents(max=2)], ids=lambda policy: policy.name)
 def test_grace_counts_from_when_there_were_too_many(policy: Policy) -> None:
     """A job was restarted twice: with the third, and not before, its first is one too many."""
-    jobs_of_one = [resident(f"agent-AJ_{at}", "x", joined=at, dispatch="AD_1") for at in (1, 10, 20)]
+    jobs_of_one = [resident(f"agent-AJ_{at}", "x", joined=at, replaced=at < 20) for at in (1, 10, 20)]
 
     assert due(policy.evaluate(house_of(*jobs_of_one))) == {"agent-AJ_1": 22}
 
