@@ -6,6 +6,7 @@ after a pause, and whoever is gone is forgotten.
 
 from collections import Counter, deque
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -15,7 +16,7 @@ from bouncer.room import Instant, Room
 BACKOFF = (0.5, 30.0)
 """First and longest pause, in seconds, before something that failed is tried again; doubled each time."""
 DENIED_PAUSE = 30.0
-"""Seconds before a removal is tried again for which our credentials did not suffice."""
+"""Seconds, give or take a fifth, before a removal is tried again for which our credentials did not suffice."""
 REMEMBERED = 256
 """How many evicted identities are remembered, to remove what they leave behind."""
 
@@ -110,12 +111,15 @@ class History:
             case Outcome.FAILED | Outcome.VOID:
                 self._retry_at[who.sid] = now + self.fail(who.sid)
             case Outcome.DENIED:
-                self._retry_at[who.sid] = now + DENIED_PAUSE
-            case Outcome.REMOVED if who.dispatch and not who.publisher:
-                self.spent.add(who.dispatch)
+                self._retry_at[who.sid] = now + DENIED_PAUSE * self._spread()
             case _:
                 pass
-        return self.under_way.pop(who.sid)
+        eviction = self.under_way.pop(who.sid)
+        # One that failed may have removed it all the same: the answer can be lost, or the proof.
+        removed = outcome is Outcome.REMOVED or (outcome is Outcome.FAILED and not eviction.unsent)
+        if removed and who.dispatch and not who.publisher:
+            self.spent.add(who.dispatch)
+        return eviction
 
     def report(self, finding: Finding) -> None:
         """It is reported, once under this configuration."""
@@ -135,7 +139,10 @@ class History:
         """Something failed, once more in a row; the seconds to wait before it is tried again."""
         self._failures[what] += 1
         first, longest = BACKOFF
-        return min(first * 2.0 ** min(self._failures[what] - 1, 16), longest) * (0.8 + 0.4 * self.jitter())
+        return min(first * 2.0 ** min(self._failures[what] - 1, 16), longest) * self._spread()
+
+    def _spread(self) -> float:
+        return 0.8 + 0.4 * self.jitter()
 
     def succeed(self, what: str) -> None:
         """It worked: the next time that it fails is the first again, and is told."""
@@ -149,10 +156,14 @@ class History:
         self._told.clear()
         self._noticed.clear()
 
-    def take_spent(self, room: Room) -> list[str]:
-        """The dispatches that may be deleted now. One that has a job here, say a replacement, is let alone for good."""
-        spent, self.spent = {d for d in self.spent if not any(p.may_be_of(d) for p in room.participants)}, set()
-        return sorted(spent)
+    def take_spent(self, room: Room, unsure: AbstractSet[str]) -> list[str]:
+        """The dispatches that may be deleted now.
+
+        One that has a job here, say a replacement, is let alone for good. If that is `unsure`, it may be gone: we wait.
+        """
+        depending = {d: {p.sid for p in room.participants if p.may_be_of(d)} for d in self.spent}
+        self.spent = {d for d, sids in depending.items() if sids and sids <= unsure}
+        return sorted(d for d, sids in depending.items() if not sids)
 
     def forget_departed(self, room: Room) -> None:
         """Drop what was noted of those who are gone, so that a room that lives for weeks doesn't grow."""

@@ -52,6 +52,8 @@ PULSE = 2.0
 """Seconds between two looks at the clock, so that a freeze is noticed when nothing else was to happen meanwhile."""
 RELIST = 1.0
 """Seconds between lists while an agent's dispatch is not listed yet, or somebody was missing from the last one."""
+SILENT_FOR = 30.0
+"""Seconds without an answered list from which on being out of calls is told."""
 STANDBY_LIST = 5.0
 """Seconds between lists at most while we stand by: that an older bouncer is gone is nowhere else to be seen."""
 STANDBYS = 1
@@ -103,6 +105,7 @@ class Patrol:
         self._list_at: Instant = 0.0
         self._listed_at: Instant = -math.inf
         self._look_after: Instant = 0.0
+        self._looked_at: Instant = self._loop.time()
         self._closed = self._surveyed = False
         self._connected_at: Instant = 0.0
         self._rank = 0
@@ -297,10 +300,15 @@ class Patrol:
     async def _evict(self, finding: Finding, evictor: Evictor) -> None:
         who, started = finding.participant, self._loop.time()
         try:
-            outcome = await evictor.evict(finding)
+            outcome, why = await evictor.evict(finding)
+        except asyncio.CancelledError:
+            sent = not self._history.under_way[who.sid].unsent
+            why = "we end, and don't know whether it has left" if sent else "we end"
+            self._notify(Evicted(finding, Outcome.FAILED if sent else Outcome.VOID, self._loop.time() - started, why))
+            raise
         except Exception as error:  # noqa: BLE001 - one eviction's failure must not end another's
             self._notify(Troubled("evicting", error))
-            outcome = Outcome.FAILED
+            outcome, why = Outcome.FAILED, f"{type(error).__name__}: {error}"
         now = self._loop.time()
         eviction = self._history.end(finding, outcome, now)
         if outcome in (Outcome.REMOVED, Outcome.LEFT):
@@ -309,7 +317,8 @@ class Patrol:
             self.tracker.apply(Left(now, who.sid))
             self._history.succeed("evicting")
         self.list_soon()
-        self._notify(Evicted(finding, outcome, now - started))
+        if outcome is not Outcome.DENIED or self._history.first_time(*finding.key, "denied"):
+            self._notify(Evicted(finding, outcome, now - started, why))
         self._wake()
         await self._claim()
 
@@ -349,10 +358,12 @@ class Patrol:
                 self.tracker.apply(Dispatched(self._loop.time(), jobs_asked_at, jobs))
         except ApiError as error:
             self._look_after = self._loop.time() + self._history.fail("listing")
-            if error.trouble is not Trouble.THROTTLED:
+            # Being out of calls for a moment is how a crowd is borne; for longer, the room is as good as unguarded.
+            if error.trouble is not Trouble.THROTTLED or self._loop.time() - self._looked_at > SILENT_FOR:
                 self._note_trouble("listing", error)
             await self._claim()
             return False
+        self._looked_at = self._loop.time()
         self._history.succeed("listing")
         await self._claim()
         # A list that was asked for before we were connected shows what was then.
@@ -378,7 +389,7 @@ class Patrol:
         """Delete the dispatches whose agents were all evicted, so that nothing restarts them."""
         if self.tracker.unsettled:
             return
-        for dispatch in self._history.take_spent(self.tracker.room()):
+        for dispatch in self._history.take_spent(self.tracker.room(), self.tracker.unsure):
             try:
                 await self._api.delete_dispatch(dispatch)
             except ApiError:

@@ -5,6 +5,7 @@ same two operations: somebody is seen, somebody is gone. A participant is gone w
 row lack it, and its history outlives that for a while: a full reconnect replays everybody's leaving and joining.
 """
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -39,6 +40,8 @@ MISSING_FOR = 0.9
 cluster (livekit/livekit #4316), and so may the next if it is asked for at once."""
 ANNOUNCED_WITHIN = 3.0
 """Seconds by which LiveKit is late at most with what a participant that publishes nothing says of itself."""
+LONGEST_NAME = 256
+"""Characters of a name or a state that are kept as they are; LiveKit takes no longer identities."""
 MAX_DEPARTED = 1024
 """How many of those who left are remembered, in case they are back with the same sid after a reconnect."""
 
@@ -335,8 +338,8 @@ class Tracker:
         return _Member(
             info=info,
             seen_at=at,
-            agent_name=next((name for key in AGENT_NAME_ATTRIBUTES if (name := info.attributes.get(key))), ""),
-            on_behalf_of=info.attributes.get(ON_BEHALF_OF_ATTRIBUTE, ""),
+            agent_name=_short(next((name for key in AGENT_NAME_ATTRIBUTES if (name := info.attributes.get(key))), "")),
+            on_behalf_of=_short(info.attributes.get(ON_BEHALF_OF_ATTRIBUTE, "")),
             alive_at=info.joined_at,
             active_at=info.joined_at,
             reused=not of_a_job and any(m.info.identity == info.identity for m in self._departed.values()),
@@ -368,7 +371,7 @@ class Tracker:
 
     def _take_state(self, member: _Member, attributes: Mapping[str, str], at: Instant) -> None:
         """Take in the state that an agent publishes. The one that it was found in is no sign of life of today."""
-        state = attributes.get(STATE_ATTRIBUTE, "")
+        state = _short(attributes.get(STATE_ATTRIBUTE, ""))
         if state == member.state:
             return
         if state in ACTIVE_STATES or member.state in ACTIVE_STATES:
@@ -397,6 +400,8 @@ class Tracker:
         member.left_at = at
         self._note_speech(member, at)
         member.heard = member.unanswered_since = member.chatting_since = None
+        # They come with whoever is back, and are up to 64 KiB.
+        member.info = replace(member.info, attributes={})
         if self._by_identity.get(member.info.identity) == sid:
             del self._by_identity[member.info.identity]
         self._departed[sid] = member
@@ -468,6 +473,13 @@ def _job(member: _Member) -> Job | None:
     if member.reused and not member.job_sought:
         return None
     return member.jobs[-1] if len({(job.dispatch, job.publisher) for job in member.jobs}) == 1 else None
+
+
+def _short(text: str) -> str:
+    """The text itself; of one that is longer than any honest one the beginning, told from others by a digest."""
+    if len(text) <= LONGEST_NAME:
+        return text
+    return f"{text[:64]}… {hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()}"
 
 
 def _claims_principal(member: _Member) -> bool:

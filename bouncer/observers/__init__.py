@@ -57,11 +57,12 @@ class HeldBack:
 
 @dataclass(frozen=True, slots=True)
 class Evicted:
-    """An attempt at evicting somebody ended, after `took` seconds."""
+    """An attempt at evicting somebody ended, after `took` seconds; `why`, where that isn't plain."""
 
     finding: Finding
     outcome: Outcome
     took: float
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)

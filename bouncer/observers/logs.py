@@ -64,9 +64,9 @@ class Logs:
                 level = logging.INFO if hold.by is Held.EXEMPT else logging.WARNING
                 doubt = hold.finding.verdict.doubt
                 self._log(level, "held back", **about(hold.finding), held_by=str(hold.by), doubt=doubt)
-            case Evicted(finding, outcome, took):
+            case Evicted(finding, outcome, took, why):
                 level, event = _EVENTS[outcome]
-                self._log(level, event, **about(finding), outcome=str(outcome), took=round(took, 3))
+                self._log(level, event, **about(finding), outcome=str(outcome), took=round(took, 3), why=why)
             case Faulted(fault):
                 self._log(logging.ERROR, "policy fault", policy=fault.rule.id, error=fault.error)
             case Ranked(seniors):

@@ -57,7 +57,7 @@ class RoomMessages:
                 self._send(
                     "held", **_about(hold.finding), held_by=str(hold.by), doubt=_clip(hold.finding.verdict.doubt)
                 )
-            case Evicted(finding, outcome, _) if outcome in _EVENTS:
+            case Evicted(finding, outcome) if outcome in _EVENTS:
                 self._send(_EVENTS[outcome], **_about(finding), outcome=str(outcome))
 
     async def run(self) -> None:

@@ -8,9 +8,12 @@ from itertools import count
 from typing import Any
 from unittest.mock import patch
 
-from bouncer.api import Trouble
+import pytest
+
+from bouncer.api import ApiError, Trouble
 from bouncer.events import Disconnected, Heard, Info, Job, Joined
-from bouncer.observers import Faulted, HeldBack, Noticed, Refused, Reported, Troubled
+from bouncer.history import Outcome
+from bouncer.observers import Evicted, Faulted, HeldBack, Noticed, Refused, Reported, Troubled
 from bouncer.room import Kind, Room
 from bouncer.tracker import Tracker
 from policies.idle_timeout import IdleTimeout
@@ -21,6 +24,12 @@ from tests.virtual import virtual
 def house(mode: str = "enforce", /, **policies: Any) -> dict[str, Any]:
     """Room metadata with these policies besides the default ones."""
     return {"bouncer": {"mode": mode, "policies": policies}}
+
+
+def evicting() -> bool:
+    """Whether this is run for an eviction."""
+    task = asyncio.current_task()
+    return task is not None and task.get_name() == "bouncer_evict"
 
 
 IDLE_10 = house(idle_timeout={"timeout": 10})
@@ -280,10 +289,28 @@ async def test_missing_rights_are_not_tried_in_a_storm() -> None:
         assert set(room.recorder.outcomes()) == {("B", "denied")}
         assert room.calls["remove_participant"] <= 4
 
+        assert room.recorder.outcomes() == [("B", "denied")]
+
         room.removal_trouble = None
         await asyncio.sleep(40)
 
         assert room.identities == {"A"}
+
+
+@virtual
+async def test_being_out_of_calls_for_long_is_told() -> None:
+    """For a moment it is how a crowd is borne; for longer nobody guards the room, and somebody has to know."""
+    async with FakeRoom() as room:
+        room.join("A", "assistant")
+        await asyncio.sleep(5)
+        room.trouble = Trouble.THROTTLED
+        await asyncio.sleep(20)
+        assert not [n for n in room.recorder.news if isinstance(n, Troubled)]
+
+        await asyncio.sleep(200)
+
+        (told,) = [n for n in room.recorder.news if isinstance(n, Troubled)]
+        assert told.doing == "listing"
 
 
 @virtual
@@ -444,6 +471,67 @@ async def test_the_dispatch_of_an_evicted_agent_is_deleted_once_nobody_may_depen
         await asyncio.sleep(20)
 
         assert {job.dispatch for job in room.jobs} == {"AD_1"}
+
+
+@virtual
+@pytest.mark.parametrize("lost", ["remove_participant", "get_participant"])
+async def test_nor_does_a_dispatch_stay_because_an_answer_was_lost(lost: str) -> None:
+    """The removal has worked, and the server couldn't say so; or nobody could look whether it had."""
+    async with FakeRoom() as room:
+        room.announces = False
+        room.jobs = jobs(("AD_1", "agent-AJ_1"), ("AD_2", "agent-AJ_2"))
+        room.join("agent-AJ_1", "assistant")
+        room.join("agent-AJ_2", "assistant")
+        room.join("custom", "support")
+        call = getattr(room, lost)
+
+        async def lose(identity: str) -> Any:
+            await call(identity)
+            raise ApiError(Trouble.UNAVAILABLE, "the answer was lost")
+
+        with patch.object(room, lost, lose):
+            await asyncio.sleep(60)
+
+        assert room.identities == {"agent-AJ_1", "custom"}
+        assert "removed" not in dict(room.recorder.outcomes()).values()
+        assert {job.dispatch for job in room.jobs} == {"AD_1"}
+
+
+@virtual
+async def test_a_removal_that_failed_is_no_reason_to_delete_a_dispatch() -> None:
+    """It is still there, and may be exempt by now: if it leaves later, that is its own doing."""
+    async with FakeRoom() as room:
+        room.jobs = jobs(("AD_1", "agent-AJ_1"), ("AD_2", "agent-AJ_2"))
+        room.join("agent-AJ_1", "assistant")
+        room.join("agent-AJ_2", "assistant")
+        room.join("custom", "support")
+        room.removal_trouble = Trouble.UNAVAILABLE
+        await asyncio.sleep(4)
+        assert ("agent-AJ_2", "failed") in room.recorder.outcomes()
+        room.configure({"bouncer": {"exempt": {"identity": ["agent-AJ_2"]}}})
+        await asyncio.sleep(60)
+        room.leave("agent-AJ_2")
+        await asyncio.sleep(60)
+
+        assert room.calls["delete_dispatch"] == 0
+
+
+@virtual
+async def test_who_takes_its_time_to_leave_delays_nobody() -> None:
+    """Twenty agents hang for half a minute each; the twenty-first is removed in time."""
+    metadata = house(max_lifetime={"limit": 10}, duplicates=None)
+    metadata["bouncer"]["eviction"] = {"max_per_minute": 100, "leave_within": 30}
+    async with FakeRoom(metadata) as room:
+        hanging = [f"agent-AJ_{number}" for number in range(20)]
+        room.jobs = jobs(*((f"AD_{number}", identity) for number, identity in enumerate(hanging)))
+        room.hanging.update(hanging)
+        for identity in hanging:
+            room.join(identity, "assistant")
+        await asyncio.sleep(1)
+        room.join("B", "support")
+        await asyncio.sleep(15)
+
+        assert [(11 <= at < 12, who) for at, who in room.removed] == [(True, "B")]
 
 
 @virtual
@@ -832,6 +920,63 @@ async def test_close_ends_it_at_once() -> None:
         assert room.identities == {"A", "B"}
         assert room.calls.total() == calls
         assert not any(isinstance(n, Faulted) for n in room.recorder.news)
+
+
+@virtual
+@pytest.mark.parametrize(
+    ("call", "outcome", "why"),
+    [
+        ("list_participants", Outcome.VOID, "we end"),
+        ("remove_participant", Outcome.FAILED, "we end, and don't know whether it has left"),
+    ],
+)
+async def test_an_eviction_that_our_end_cuts_off_is_recorded(call: str, outcome: Outcome, why: str) -> None:
+    """Before its removal went out nobody was touched; after that, nobody knows."""
+    async with FakeRoom() as room:
+        room.join("A", "assistant")
+        room.join("B", "assistant")
+        during = getattr(room, call)
+
+        async def end(*args: Any, **options: Any) -> Any:
+            if evicting():
+                room.patrol.close()
+                await asyncio.sleep(1)
+            return await during(*args, **options)
+
+        with patch.object(room, call, end):
+            await asyncio.sleep(10)
+
+        (told,) = [n for n in room.recorder.news if isinstance(n, Evicted)]
+        assert (told.finding.participant.identity, told.outcome, told.why) == ("B", outcome, why)
+        assert room.identities == {"A", "B"}
+
+
+@virtual
+async def test_an_eviction_that_was_called_off_or_failed_says_why() -> None:
+    """The log has it."""
+    async with FakeRoom() as room:
+        room.join("A", "assistant")
+        room.join("B", "assistant")
+        room.removal_trouble = Trouble.UNAVAILABLE
+        await asyncio.sleep(2.3)
+        room.removal_trouble = None
+        listed = room.list_participants
+
+        async def list_participants(*, urgent: bool = False) -> Any:
+            if evicting() and "B" in room.here and room.here["B"].sid == first.sid:
+                room.join("B", "assistant")
+            return await listed(urgent=urgent)
+
+        first = room.here["B"]
+        with patch.object(room, "list_participants", list_participants):
+            await asyncio.sleep(10)
+
+        why = [n.why for n in room.recorder.news if isinstance(n, Evicted)]
+        assert why == [
+            "the test says: unavailable",
+            "another participant has its identity by now",
+            "",
+        ]
 
 
 @virtual

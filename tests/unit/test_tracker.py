@@ -1,6 +1,7 @@
 """The memory of a room: events in, dated facts out."""
 
 import sys
+import tracemalloc
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -26,7 +27,7 @@ from bouncer.events import (
     Signal,
     Transcribed,
 )
-from bouncer.tracker import MAX_DEPARTED, Tracker
+from bouncer.tracker import LONGEST_NAME, MAX_DEPARTED, Tracker
 
 
 def info(identity: str, joined: float = 1, *, sid: str = "", **facts: Any) -> Info:
@@ -1277,3 +1278,34 @@ def interleaved(data: st.DataObject, sequences: list[list[Event]]) -> Iterable[E
         index = data.draw(st.integers(0, len(left) - 1))
         yield left[index].pop(0)
         left = [sequence for sequence in left if sequence]
+
+
+def test_what_is_remembered_of_those_who_left_is_small() -> None:
+    """Attributes are up to 64 KiB, a name among them too, and one token can come and go for ever."""
+    tracker = Tracker()
+    tracker.apply(Connected(0, ME, ()))
+    tracemalloc.start()
+    try:
+        for number in range(1, MAX_DEPARTED):
+            big = f"{number}" * 16_000
+            joined = agent("A", big, number, sid=f"PA_{number}", state=big, attributes={"lk.publish_on_behalf": big})
+            tracker.apply(Joined(number, joined))
+        size, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert size < 8_000_000
+
+
+def test_long_names_are_told_apart() -> None:
+    """Two of them are one only if they are the same to the last character."""
+    long = "x" * LONGEST_NAME
+    names = (long, f"{long}1", f"{long}1", f"{long}2")
+    tracker = Tracker()
+    tracker.apply(Connected(0, ME, tuple(agent(f"A{number}", name) for number, name in enumerate(names))))
+
+    known = [p.agent_name for p in tracker.room().participants if p.identity != ME.identity]
+    assert known[0] == long
+    assert known[1] == known[2]
+    assert len(set(known)) == 3
+    assert all(len(name) <= LONGEST_NAME for name in known)
