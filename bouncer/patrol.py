@@ -151,8 +151,10 @@ class Patrol:
             while not self._closed:
                 try:
                     wake_at = await self._round()
+                    self._history.succeed("looking at the room")
                 except Exception as error:  # noqa: BLE001 - whatever goes wrong, the room stays guarded
-                    self._notify(Troubled("looking at the room", error))
+                    if self._history.first_time("api", "looking at the room", type(error).__name__):
+                        self._notify(Troubled("looking at the room", error))
                     wake_at = self._loop.time() + BACKOFF[0]
                 await self._until(wake_at)
         finally:
