@@ -196,19 +196,19 @@ class TestASpentDispatch:
         """Unless it is put back, as it could not be deleted."""
         history = begun(A)
         history.end(A, Outcome.REMOVED, 100)
-        assert history.take_spent(room(agent("B", dispatch="AD_2"))) == ["AD_1"]
-        assert history.take_spent(room()) == []
+        assert history.take_spent(room(agent("B", dispatch="AD_2")), frozenset()) == ["AD_1"]
+        assert history.take_spent(room(), frozenset()) == []
 
         history.spent.add("AD_1")
 
-        assert history.take_spent(room()) == ["AD_1"]
+        assert history.take_spent(room(), frozenset()) == ["AD_1"]
 
     def test_is_let_alone_for_good_if_a_job_of_it_is_here(self) -> None:
         """A replacement, say."""
         history = begun(A)
         history.end(A, Outcome.REMOVED, 100)
-        assert history.take_spent(room(agent("B", dispatch="AD_1"))) == []
-        assert history.take_spent(room()) == []
+        assert history.take_spent(room(agent("B", dispatch="AD_1")), frozenset()) == []
+        assert history.take_spent(room(), frozenset()) == []
 
     def test_is_none_of_a_worker_for_each_publisher(self) -> None:
         """Its dispatch serves those who are yet to come."""
