@@ -12,9 +12,15 @@ from bouncer.decide import Finding, Guards
 from bouncer.history import History, Outcome
 from bouncer.policy import Rule
 from bouncer.recheck import Moment, still_due
+from policies.duplicates import Duplicates
 from tests.strategies import guards, instants, participants, policies, rule_lists
 
 one_rule = policies().map(lambda policy: (Rule(policy=policy),))
+with_duplicates = st.builds(
+    lambda policy, others: (Rule(policy=policy), *(r for r in others if not isinstance(r.policy, Duplicates))),
+    policies((Duplicates,)),
+    rule_lists(),
+)
 
 
 def _at_large(who: Participant) -> Participant:
@@ -164,6 +170,20 @@ def test_only_who_may_be_evicted_is_ever_sent_away(night: Night, random: Random,
         assert who.role in (Role.AGENT, Role.AVATAR)
         assert who.active
         assert not night.guards.exempts(who)
+
+    night.play(random, newcomers, judge)
+
+
+@given(nights(with_duplicates), st.randoms(), changes)
+def test_no_group_of_duplicates_is_emptied(night: Night, random: Random, newcomers: list[Participant]) -> None:
+    """Law 7, at the moment of the removal: whoever else leaves by whatever rule, one that isn't sent away is left."""
+
+    def judge(finding: Finding) -> None:
+        policy, (who,) = finding.rule.policy, (p for p in night.room.participants if p.sid == finding.participant.sid)
+        if isinstance(policy, Duplicates) and not finding.follows:
+            by_name = policy.key == "agent_name"
+            alike = [a for a in night.staying() if a.publisher == who.publisher]
+            assert [a for a in alike if not by_name or a.agent_name == who.agent_name]
 
     night.play(random, newcomers, judge)
 
