@@ -441,8 +441,12 @@ class Tracker:
         """An agent began or ended speaking."""
         agent.active_at = max(agent.active_at, at)
         self._react(agent, at)
-        if agent.speaking_since is not None and agent.chatting_since is None and not self._a_human_speaks():
-            agent.chatting_since = at
+        if agent.speaking_since is not None:
+            if agent.chatting_since is None and not self._a_human_speaks():
+                agent.chatting_since = at
+        elif agent.chatting_since is not None and at <= agent.chatting_since:
+            # The last human's end, which is dated back too, was told before this agent's, but was not before it.
+            agent.chatting_since = None
 
     def _human_spoke(self, at: Instant, *, asks: bool) -> None:
         """A human began or ended speaking; `asks` for an answer if that was said to the end."""

@@ -394,6 +394,22 @@ def test_nobody_owes_an_answer_to_what_was_said_before_they_joined() -> None:
     assert who("A", *events, Heard(26.1, "PA_ana", speaking=False)).unanswered_since == 26.1
 
 
+@pytest.mark.parametrize(("ended", "chatting_since"), [(19.9, None), (20, None), (20.1, 20)])
+def test_no_chatter_is_who_fell_silent_before_the_human_did(ended: float, chatting_since: float | None) -> None:
+    """Also if that is told after the human's end: each is heard in its own time, and dated back."""
+    spoke = who(
+        "A",
+        Joined(5, info("ana")),
+        Joined(6, agent("A", "assistant", audio=True)),
+        Heard(10, "PA_A", speaking=True),
+        Heard(15, "PA_ana", speaking=True),
+        Heard(20, "PA_ana", speaking=False),
+        Heard(ended, "PA_A", speaking=False),
+    )
+
+    assert spoke.chatting_since == chatting_since
+
+
 @virtual
 async def test_an_avatar_left_behind_by_a_real_eviction_is_told_of_once_in_a_dry_run() -> None:
     """It would follow its principal, and nothing but having said so ends that."""
