@@ -265,7 +265,7 @@ def _with_their_avatars(
     """The avatars of those who are being or were evicted: they leave in the same decision, whatever the budget."""
     # Also those that are still JOINING: whoever is back has its avatar again.
     present = {p.identity for p in room.participants if p.is_agent}
-    principals = {identity: f for identity, f in ledger.evicted.items() if identity not in present}
+    principals = {i: f for i, f in ledger.evicted.items() if i not in present and not f.follows}
     principals |= {f.participant.identity: f for f in evictions}
     leaving = {f.participant.sid for f in evictions}
     return [

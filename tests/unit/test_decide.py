@@ -563,6 +563,15 @@ class TestAvatars:
         assert evicted(at(102, house, Duplicates(), evicted={"B": principal})) == {"W": "duplicates"}
         assert evicted(at(102, house, Duplicates())) == {}
 
+    def test_nobody_follows_an_avatar(self) -> None:
+        """Who names one as its principal has none: it is judged like any other agent."""
+        house = room(agent("A", "x"), agent("B", "x", joined=1), avatar("V", "B"))
+        _, follower = at(100, house, Duplicates()).evictions
+        claimant = agent("W", on_behalf_of="V", principal_left_at=101)
+
+        assert follower.follows
+        assert evicted(at(102, room(agent("A", "x"), claimant), Duplicates(), evicted={"V": follower})) == {}
+
     def test_a_failed_removal_of_it_is_tried_again_when_it_may_be(self) -> None:
         """Like any other."""
         principal = Finding(at(100, self.HOUSE, Duplicates()).evictions[0].verdict, Rule(policy=Duplicates()))
