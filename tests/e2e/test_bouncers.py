@@ -104,6 +104,34 @@ async def test_the_oldest_acts_and_when_it_is_killed_the_next_takes_over(
     assert [m["identity"] for m in lobby.messages if m["event"] == "evicted"] == ["B", "C"]
 
 
+async def test_a_third_takes_over_when_two_are_killed(
+    company: Company, lobby: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are killed while it is one too many, and are listed longer than it would take to find that out."""
+    first = await company.hire()
+    await lobby.open(GRACE_0, agent_name=company.name)
+    await full(first)
+    second = await company.hire()
+    await company.dispatch()
+    await full(second)
+    third = await company.hire()
+    await company.dispatch()
+    await third.line(lambda line: line["message"].startswith("not needed"))
+    await asyncio.sleep(5)
+
+    first.kill()
+    second.kill()
+    killed_at = time.monotonic()
+    await lobby.agent("A")
+    await lobby.gone(await lobby.agent("B"), within=90)
+
+    unguarded = time.monotonic() - killed_at
+    with capsys.disabled():
+        print(f"\nunguarded after SIGKILL of two of three: {unguarded:.1f} s")
+    await third.line(lambda line: line["message"] == "evicted")
+    assert evictions(third) == ["B"]
+
+
 async def test_a_drained_worker_hands_its_room_over(
     company: Company, lobby: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
