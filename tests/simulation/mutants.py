@@ -50,14 +50,17 @@ MUTANTS = (
     mutant(
         "skip the sid check, and whether it is still due",
         "bouncer.eviction",
-        "if there[who.identity] != who.sid or not self._still_due(finding):",
+        "if there[who.identity] != who.sid:",
+        "if False:",
+        "bouncer.eviction",
+        "if not self._still_due(finding):",
         "if False:",
     ),
     mutant(
         "don't look whether it is still due",
         "bouncer.eviction",
-        "!= who.sid or not self._still_due(finding):",
-        "!= who.sid:",
+        "if not self._still_due(finding):",
+        "if False:",
     ),
     mutant(
         "ignore a mode that changed during an eviction",
@@ -180,8 +183,8 @@ MUTANTS = (
     mutant(
         "retry at once, without a pause",
         "bouncer.history",
-        "* (0.8 + 0.4 * self.jitter())",
-        "* 0.0",
+        "return 0.8 + 0.4 * self.jitter()",
+        "return 0.0",
     ),
     mutant(
         "never try again what failed",
