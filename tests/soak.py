@@ -44,6 +44,7 @@ FAULTS_EVERY = (15.0, 30.0)
 """Seconds between two faults, at least and at most."""
 CALM = 0.2
 """The part of the time, at its end, in which nothing fails any more."""
+EVICTED = "evicted"
 REMOVED = rtc.DisconnectReason.PARTICIPANT_REMOVED
 
 console = Console(highlight=False)
@@ -152,11 +153,18 @@ class Soak:
             await asyncio.sleep(1)
 
     def why(self, room: str, who: str) -> str:
-        """A participant, and what the bouncers' logs say of its eviction."""
-        facts = {"lk.pii.room_name": room, "lk.pii.participant_identity": who, "message": "evicted"}
-        told = [line for worker in self._all for line in worker.log if facts.items() <= line.items()]
+        """A participant, and what the bouncers' logs say of its eviction, and of what they went by in that room."""
+        lines = [line for worker in self._all for line in worker.log if line.get("lk.pii.room_name") == room]
+        evicted = [
+            line for line in lines if (line["message"], line.get("lk.pii.participant_identity")) == (EVICTED, who)
+        ]
+        told = evicted + [line for line in lines if line["message"] in ("configured", "the room was made anew")]
         return f"{room}: {who}: " + (
-            "; ".join(f"{line['policy']}, {line['timestamp']}" for line in told) or "no bouncer says so"
+            "; ".join(
+                f"{line['timestamp']} {line['message']} {line.get('policy') or line.get('origins', '')}"
+                for line in told
+            )
+            or "no bouncer says so"
         )
 
     @property
