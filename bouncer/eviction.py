@@ -28,6 +28,9 @@ class Ending(NamedTuple):
     why: str = ""
 
 
+_STILL_THERE = Ending(Outcome.FAILED, f"it is still there after {sum(PROOF_WITHIN):g} s")
+
+
 class Evictor(Protocol):
     """Carries out what was decided."""
 
@@ -95,9 +98,11 @@ class Remover:
             if await self._absent(finding.participant.sid, leave_within):
                 return Ending(Outcome.LEFT)
             async with self._slots:
-                if ended := await self._recheck(finding):
-                    return Ending(Outcome.LEFT) if ended.outcome is Outcome.GONE else ended
-                return await self._remove(finding)
+                ended = await self._recheck(finding) or await self._remove(finding)
+                if ended.outcome is Outcome.GONE:
+                    # It left after all; or one list lacks it, and it is still here.
+                    return Ending(Outcome.LEFT) if await self._is_gone(finding) else _STILL_THERE
+                return ended
         except ApiError as error:
             self._troubled(error)
             denied = error.trouble is Trouble.DENIED
@@ -121,9 +126,7 @@ class Remover:
     async def _remove(self, finding: Finding) -> Ending:
         if not await self._api.remove_participant(finding.participant.identity):
             return Ending(Outcome.GONE)
-        if not await self._is_gone(finding):
-            return Ending(Outcome.FAILED, f"it is still there after {sum(PROOF_WITHIN):g} s")
-        return Ending(Outcome.REMOVED)
+        return Ending(Outcome.REMOVED) if await self._is_gone(finding) else _STILL_THERE
 
     async def _is_gone(self, finding: Finding) -> bool:
         who = finding.participant

@@ -257,8 +257,12 @@ class Scene:
             await asyncio.sleep(0.25)
 
     def restarted(self) -> None:
-        """Take in that all have joined anew: of the agents with one name any may be the oldest now."""
-        self._stay = [member for member in self._stay if not member.identity.startswith("assistant")]
+        """Take in that all have joined a room that was made anew.
+
+        Of the agents with one name any may be the oldest now; and the room has no metadata, so that a bouncer that was
+        dispatched to it since then knows of no exemption.
+        """
+        self._stay = [member for member in self._stay if member.identity == "ana"]
 
     def judge(self) -> None:
         """Take note of whoever was removed and should not have been."""

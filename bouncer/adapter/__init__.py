@@ -235,7 +235,11 @@ class LiveKitRoom:
                 await self._replace()
             raise
         self._connected(patrol)
-        patrol.configure(self._room.metadata or "")
+        metadata = self._room.metadata or ""
+        if not metadata and self._ctx.job.room.metadata and await self._room.sid != self._room_sid:
+            # A server that was restarted since then has made the room anew, without what we were dispatched under.
+            metadata = self._ctx.job.room.metadata
+        patrol.configure(metadata)
 
         async def hand_over() -> None:
             await self._drain.begun()

@@ -38,7 +38,9 @@ class Deafened(Patrol):
 class Inside(LiveKitRoom):
     """The server's API and events, as the engine has them, and what a test does to them."""
 
-    def __init__(self, world: World, identity: str, observers: Sequence[Observer] = ()) -> None:
+    def __init__(
+        self, world: World, identity: str, observers: Sequence[Observer] = (), dispatched_under: str = ""
+    ) -> None:
         self.room = rtc.Room()
         self.recorder = Recorder()
         self.overlooked: set[str] = set()
@@ -54,7 +56,8 @@ class Inside(LiveKitRoom):
         async def connect(**_: object) -> None:
             await self.room.connect(world.server.url, token, rtc.RoomOptions(auto_subscribe=False))
 
-        job = SimpleNamespace(room=SimpleNamespace(name=world.room, sid=""), agent_name="", metadata="", dispatch_id="")
+        before = SimpleNamespace(name=world.room, sid="", metadata=dispatched_under)
+        job = SimpleNamespace(room=before, agent_name="", metadata="", dispatch_id="")
         ctx = SimpleNamespace(
             room=self.room, job=job, connect=connect, add_shutdown_callback=self._ends.append, shutdown=lambda _: None
         )
@@ -134,15 +137,18 @@ def _task() -> str:
 
 @asynccontextmanager
 async def guarded_from_inside(
-    world: World, metadata: Any, *identities: str, observers: Sequence[Observer] = ()
+    world: World, metadata: Any, *identities: str, observers: Sequence[Observer] = (), dispatched_under: str = ""
 ) -> AsyncIterator[list[Inside]]:
-    """Create the room, and have bouncers with these identities guard it."""
+    """Create the room, and have bouncers with these identities guard it.
+
+    They were dispatched to an earlier one of the name, which had the metadata `dispatched_under`.
+    """
     with pytest.MonkeyPatch.context() as environment:
         for name, value in world.server.env.items():
             environment.setenv(name, value)
         await world.create(metadata)
         async with http_context.open():
-            inside = [Inside(world, identity, observers) for identity in identities]
+            inside = [Inside(world, identity, observers, dispatched_under) for identity in identities]
             try:
                 await asyncio.gather(*(one.guard(one.patrol, one.messages.run) for one in inside))
                 yield inside

@@ -324,6 +324,15 @@ async def test_metadata_that_changes_while_we_reconnect(lobby: World) -> None:
             assert guard.patrol.config != before
 
 
+async def test_a_room_that_was_made_anew_before_we_came(lobby: World) -> None:
+    """The metadata that it had when we were dispatched counts, unless it has some by now."""
+    before = '{"bouncer": {"mode": "dry_run"}}'
+    async with guarded_from_inside(lobby, None, "guard", dispatched_under=before) as (guard,):
+        await lobby.until(partial(in_force, guard, "dry_run"), "the room is configured")
+        await lobby.metadata({"bouncer": {"mode": "off"}})
+        await lobby.until(partial(in_force, guard, "off"), "what is written now counts")
+
+
 async def in_force(guard: Inside, mode: str) -> bool:
     """Whether a bouncer goes by this mode."""
     return guard.patrol.config is not None and guard.patrol.config.mode == mode
