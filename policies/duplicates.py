@@ -25,8 +25,9 @@ class Duplicates:
     dispatch the newest is the rightful one, whatever `keep` says; and where the newcomer's dispatch isn't known yet and
     the older agent has shown no life since, nothing is decided before 6 s have passed.
 
-    What it won't notice: duplicates under different names. With `keep: "newest"` and with an attribute as the key it
-    believes what agents say about themselves: an agent that can join can then push out another.
+    What it won't notice: duplicates under different names, and which of two is genuine. An agent that joined with a
+    token of its own, gave itself the name and was there first, stays, and the dispatched one leaves. With `keep:
+    "newest"`, and with an attribute as the key, an agent that can join can push out another at any time.
     """
 
     name: ClassVar[str] = "duplicates"

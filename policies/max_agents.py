@@ -17,7 +17,8 @@ class MaxAgents:
     dispatch has replaced counts last, so that a restarted job is not one too many beside its own corpse; and an agent
     whose dispatch is not known yet has 6 s if it may be such a job.
 
-    What it won't notice: which of the agents is the useful one. To keep certain agents, use `allow_list` or `exempt`.
+    What it won't notice: which of the agents is the useful one, or a genuine one: whoever was here first stays. To keep
+    certain agents, use `allow_list` or `exempt`.
     """
 
     name: ClassVar[str] = "max_agents"
