@@ -51,6 +51,8 @@ class FakeRoom:
     removal_trouble: Trouble | None = None
     announces: bool = True
     """Whether it announces who leaves; who joins is always announced."""
+    jitter: float = 0.5
+    """Which number in [0, 1) the patrol draws, each time."""
 
     def __post_init__(self) -> None:
         self.loop = asyncio.get_running_loop()
@@ -64,7 +66,7 @@ class FakeRoom:
         self.dispatched = 0
         self.recorder = Recorder()
         self.patrol = Patrol(
-            tracker=Tracker(), api=self, registry=BUILTIN, observers=(self.recorder,), jitter=lambda: 0.5
+            tracker=Tracker(), api=self, registry=BUILTIN, observers=(self.recorder,), jitter=lambda: self.jitter
         )
         self._sids = 0
         self._running: asyncio.Task[None] | None = None

@@ -5,24 +5,26 @@ That the real one answers like this is for the end-to-end tests to show.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from threading import Thread
 from types import SimpleNamespace
-from typing import Any, cast
-from unittest.mock import Mock
+from typing import Any, Self, cast
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer as Server
 from google.protobuf.message import Message
-from livekit import api
+from livekit import api, rtc
 from livekit.agents import JobContext
 from livekit.agents.utils import http_context
 from livekit.protocol import agent, models
 
 from bouncer import Kind
-from bouncer.adapter import CALL_WITHIN, HUNG_PER_MINUTE, CallBudget, Drain, LiveKitRoom
+from bouncer.adapter import CALL_WITHIN, HUNG_PER_MINUTE, MAX_READERS, CallBudget, Drain, LiveKitRoom
 from bouncer.api import ApiError, RoomApi, Trouble
-from bouncer.events import Info, Job
+from bouncer.events import Info, Job, Transcribed
+from bouncer.patrol import Patrol
 
 Answer = Callable[[str, bytes], web.Response]
 Call = Callable[[RoomApi], Awaitable[object]]
@@ -337,6 +339,91 @@ class TestLeaving:
             thread.join(10)
 
         assert sorted(told) == ["A", "B"]
+
+
+class RtcRoom(rtc.EventEmitter[str]):
+    """As much of LiveKit's room as guarding it looks at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.handlers: dict[str, Callable[..., None]] = {}
+        self.register_text_stream_handler = self.handlers.__setitem__
+        self.remote_participants: dict[str, rtc.RemoteParticipant] = {}
+        self.metadata = ""
+        self.local_participant = Mock(
+            sid="PA_me", identity="me", joined_at=None, kind_details=[], attributes={}, track_publications={}
+        )
+
+
+class Reader:
+    """A text stream that goes on until its sender is `done`."""
+
+    def __init__(self, done: asyncio.Event) -> None:
+        self.being_read = self.closed = False
+        self._done = done
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> str:
+        self.being_read = True
+        await self._done.wait()
+        raise StopAsyncIteration
+
+    def close(self) -> None:
+        """Read it no further."""
+        self.closed = True
+
+
+@asynccontextmanager
+async def guarded(room: RtcRoom) -> AsyncIterator[Mock]:
+    """The patrol that guards a room, of which all is noted that it is told."""
+    job, patrol = job_context().job, Mock(spec=Patrol)
+    job.room.sid = "RM_1"
+    ends: list[Callable[[], Awaitable[None]]] = []
+    ctx = SimpleNamespace(room=room, job=job, connect=AsyncMock(), add_shutdown_callback=ends.append)
+    await LiveKitRoom(cast("JobContext", ctx), CallBudget(1000), Drain()).guard(patrol)
+    yield patrol
+    for end in ends:
+        await end()
+
+
+@pytest.mark.usefixtures("far")
+class TestGuarding:
+    """What the patrol is told of the room's events."""
+
+    async def test_only_so_many_text_streams_are_read_at_once(self) -> None:
+        """Of further ones the opening counts; each that ends makes room for another."""
+        room, done = RtcRoom(), asyncio.Event()
+        async with guarded(room) as patrol:
+
+            async def opened(number: int) -> list[Reader]:
+                readers = [Reader(done) for _ in range(number)]
+                for reader in readers:
+                    room.handlers["lk.transcription"](reader, "A")
+                await asyncio.sleep(0.05)
+                return readers
+
+            readers = await opened(MAX_READERS + 8)
+            assert [reader.being_read for reader in readers] == [True] * MAX_READERS + [False] * 8
+            assert [reader.closed for reader in readers] == [False] * MAX_READERS + [True] * 8
+            told = [call.args[0] for call in patrol.tell.call_args_list]
+            assert [event.identity for event in told if isinstance(event, Transcribed)] == ["A"] * len(readers)
+
+            done.set()
+            await asyncio.sleep(0.05)
+            assert all(reader.closed for reader in readers)
+            assert [reader.being_read for reader in await opened(1)] == [True]
+
+    async def test_once_our_connection_has_ended_nothing_is_decided(self) -> None:
+        """We were removed, or the room was closed: there is nothing to see any more."""
+        room = RtcRoom()
+        async with guarded(room) as patrol:
+            assert not patrol.close.called
+
+            room.emit("disconnected", rtc.DisconnectReason.ROOM_DELETED)
+
+            patrol.close.assert_called_once()
 
 
 class TestHanging:

@@ -430,6 +430,31 @@ async def test_a_dispatch_that_brings_nobody_is_made_anew() -> None:
 
 
 @virtual
+async def test_rooms_that_are_drained_together_do_not_ask_for_successors_at_the_same_time() -> None:
+    """Neither at first, within a second, nor after that: nobody comes, and each asks anew after its own pause."""
+
+    async def asks(jitter: float) -> list[float]:
+        times: list[float] = []
+        async with FakeRoom(STRICT, jitter=jitter) as room:
+
+            async def dispatch_successor() -> str:
+                times.append(room.now)
+                return "AD_next"
+
+            with patch.object(room, "dispatch_successor", dispatch_successor):
+                handing_over = asyncio.create_task(room.patrol.hand_over())
+                await asyncio.sleep(30)
+            handing_over.cancel()
+        return times
+
+    first, again = await asks(0.0)
+    late_first, late_again = await asks(0.999)
+
+    assert late_first - first == pytest.approx(1, abs=0.01)
+    assert (late_again - late_first) - (again - first) == pytest.approx(0.4, abs=0.01)
+
+
+@virtual
 async def test_handing_over_gets_over_trouble() -> None:
     """Whatever the API answers, we guard the room and go on trying."""
     async with FakeRoom(STRICT) as room:

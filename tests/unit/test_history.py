@@ -103,10 +103,16 @@ def test_the_pause_is_doubled_up_to_a_limit_and_begins_anew_once_it_worked() -> 
     assert history.fail("PA_A") == 2 * BACKOFF[0]
 
 
-@pytest.mark.parametrize(("jitter", "pause"), [(0.0, 0.4), (0.999, 0.5998)])
-def test_the_pause_is_up_to_a_fifth_more_or_less(jitter: float, pause: float) -> None:
-    """So that not all rooms try again at once."""
-    assert History(jitter=lambda: jitter).fail("listing") == pytest.approx(pause)
+@pytest.mark.parametrize(("jitter", "pause", "denied"), [(0.0, 0.4, 24), (0.999, 0.5998, 35.988)])
+def test_the_pause_is_up_to_a_fifth_more_or_less(jitter: float, pause: float, denied: float) -> None:
+    """So that not all rooms try again at once; nor those of a worker whose key is refused."""
+    history = History(jitter=lambda: jitter)
+    assert history.fail("listing") == pytest.approx(pause)
+
+    history.begin(A, (A,), 100, sends=True)
+    history.end(A, Outcome.DENIED, 100)
+
+    assert history.ledger(100).retry_at["PA_A"] == pytest.approx(100 + denied)
 
 
 def test_what_is_wrong_is_told_once_until_it_works_again() -> None:

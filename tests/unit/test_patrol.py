@@ -79,6 +79,19 @@ async def test_a_quiet_room_costs_one_list_per_reconcile() -> None:
 
 
 @virtual
+@pytest.mark.parametrize(("jitter", "lists"), [(0.0, 44), (0.999, 36)])
+async def test_quiet_rooms_are_not_all_listed_at_the_same_time(jitter: float, lists: int) -> None:
+    """Those that were opened together drift apart: each of their pauses is up to a tenth longer or shorter."""
+    async with FakeRoom(jitter=jitter) as room:
+        room.join("ana")
+        await asyncio.sleep(20)
+        room.calls.clear()
+        await asyncio.sleep(600)
+
+        assert lists - 1 <= room.calls["list_participants"] <= lists + 1
+
+
+@virtual
 async def test_a_burst_of_events_is_one_evaluation() -> None:
     """A thousand events at once cost one look at the room."""
     async with FakeRoom(metadata=house(idle_timeout={"timeout": 3600})) as room:
@@ -535,6 +548,22 @@ async def test_who_takes_its_time_to_leave_delays_nobody() -> None:
 
 
 @virtual
+async def test_an_eviction_that_an_error_ends_is_tried_again() -> None:
+    """Whatever was raised: it is told, and the agent isn't on its way out for ever."""
+    async with FakeRoom() as room:
+        room.join("A", "assistant")
+        room.join("B", "assistant")
+        with patch.object(room, "remove_participant", side_effect=ValueError("the test says so")):
+            await asyncio.sleep(2.1)
+
+        await asyncio.sleep(10)
+
+        assert room.recorder.outcomes() == [("B", "failed"), ("B", "removed")]
+        assert [n.why for n in room.recorder.news if isinstance(n, Evicted)] == ["ValueError: the test says so", ""]
+        assert [n.doing for n in room.recorder.news if isinstance(n, Troubled)] == ["evicting"]
+
+
+@virtual
 async def test_many_evictions_run_side_by_side() -> None:
     """Forty duplicates are gone in a fraction of what one after the other would take."""
     async with FakeRoom(metadata={"bouncer": {"eviction": {"max_per_minute": 100}}}) as room:
@@ -706,6 +735,25 @@ async def test_an_avatar_leaves_with_its_principal() -> None:
         assert room.identities == {"A", "A-avatar"}
         (first, second) = room.removed
         assert second[0] - first[0] < 0.05
+
+
+@virtual
+async def test_an_avatar_of_one_that_was_evicted_and_came_back_is_that_ones_own() -> None:
+    """It came with the one that was let in, and stays when that one leaves by itself."""
+    async with FakeRoom() as room:
+        room.join("A", "assistant")
+        room.join("B", "assistant")
+        await asyncio.sleep(10)
+        assert room.recorder.outcomes() == [("B", "removed")]
+
+        room.leave("A")
+        room.join("B", "assistant")
+        room.join("B-avatar", kind=Kind.AGENT, attributes={"lk.publish_on_behalf": "B"})
+        await asyncio.sleep(10)
+        room.leave("B")
+        await asyncio.sleep(30)
+
+        assert room.identities == {"B-avatar"}
 
 
 @virtual
@@ -923,6 +971,26 @@ async def test_close_ends_it_at_once() -> None:
         assert room.identities == {"A", "B"}
         assert room.calls.total() == calls
         assert not any(isinstance(n, Faulted) for n in room.recorder.news)
+
+
+@virtual
+async def test_once_it_is_closed_no_removal_goes_out() -> None:
+    """Nor is an eviction carried on with that is under way at that moment."""
+    async with FakeRoom() as room:
+        room.join("A", "assistant")
+        room.join("B", "assistant")
+        listed = room.list_participants
+
+        async def close(*, urgent: bool = False) -> tuple[Info, ...]:
+            if evicting():
+                room.patrol.close()
+            return await listed(urgent=urgent)
+
+        with patch.object(room, "list_participants", close):
+            await asyncio.sleep(10)
+
+        assert room.recorder.outcomes() == [("B", "void")]
+        assert room.calls["remove_participant"] == 0
 
 
 @virtual
