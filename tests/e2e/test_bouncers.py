@@ -13,6 +13,7 @@ from livekit import api
 from bouncer.events import Job
 from demo.server import Server, Worker, worker
 from tests.e2e.conftest import AGENT, HERE
+from tests.e2e.health import full
 from tests.e2e.inside import guarded_from_inside
 from tests.e2e.world import World
 
@@ -59,12 +60,6 @@ async def company(server: Server, lobby: World, tmp_path: Path) -> AsyncIterator
         await lobby.close()
 
 
-async def full(running: Worker) -> None:
-    """Wait until the server has been told that a worker has its one room: it tells so every 2.5 s."""
-    await asyncio.sleep(10)
-    assert running.returncode is None
-
-
 def evictions(running: Worker) -> list[str]:
     """Whom this worker has evicted."""
     return [line["lk.pii.participant_identity"] for line in running.log if line["message"] == "evicted"]
@@ -81,7 +76,7 @@ async def test_the_oldest_acts_and_when_it_is_killed_the_next_takes_over(
     """A killed participant is listed for 20 to 23 s; as long, and a few seconds more, the room is unguarded."""
     first = await company.hire()
     await lobby.open(GRACE_0, agent_name=company.name)
-    await full(first)
+    await full(lobby, first)
     second = await company.hire()
     await company.dispatch()
     await lobby.agent("A")
@@ -110,10 +105,10 @@ async def test_a_third_takes_over_when_two_are_killed(
     """They are killed while it is one too many, and are listed longer than it would take to find that out."""
     first = await company.hire()
     await lobby.open(GRACE_0, agent_name=company.name)
-    await full(first)
+    await full(lobby, first)
     second = await company.hire()
     await company.dispatch()
-    await full(second)
+    await full(lobby, second)
     third = await company.hire()
     await company.dispatch()
     await third.line(lambda line: line["message"].startswith("not needed"))
@@ -185,12 +180,12 @@ async def test_a_standby_is_replaced_too(company: Company, lobby: World) -> None
     """Who has asked for two bouncers has two after a deploy."""
     first = await company.hire()
     await lobby.open(GRACE_0, agent_name=company.name)
-    await full(first)
+    await full(lobby, first)
     second = await company.hire()
     await company.dispatch()
     await second.line(lambda line: line["message"] == "standing by")
     before = await company.guarding()
-    await full(second)
+    await full(lobby, second)
     await company.hire()
 
     second.terminate()

@@ -50,24 +50,24 @@ async def test_deny_list(world: World) -> None:
 
 async def test_empty_room_when_the_last_human_has_left(world: World) -> None:
     """Not while one is there, and not if one is back in time."""
-    await world.open(house(empty_room={"grace": 6}))
+    await world.open(house(empty_room={"grace": 12}))
     ana = await world.human("ana", audio=True)
     bob = await world.join("bob", kind="sip", audio=True)
     await world.agent("A", name="x", audio=True)
     await world.agent("B", name="y")
     await ana.leave()
-    await world.stays({"A", "B", "bob"}, seconds=8)
+    await world.stays({"A", "B", "bob"}, seconds=14)
     await bob.leave()
     await world.gone("bob")
     await ana.join()
-    await world.stays({"A", "B", "ana"}, seconds=8)
+    await world.stays({"A", "B", "ana"}, seconds=14)
 
     await ana.leave()
 
-    await world.gone("A")
-    await world.gone("B")
+    await world.gone("A", within=40)
+    await world.gone("B", within=40)
     told = await world.message(event="evicted", identity="A")
-    assert (told["policy"], told["reason"]) == ("empty_room", "is in the room 6 s after the last human left")
+    assert (told["policy"], told["reason"]) == ("empty_room", "is in the room 12 s after the last human left")
 
 
 async def test_empty_room_if_no_human_ever_came(world: World) -> None:

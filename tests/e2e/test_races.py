@@ -417,7 +417,7 @@ async def test_a_server_that_is_restarted(tmp_path: Path) -> None:
 
         await running.line(lambda line: line["message"] == "the room was made anew", after=logged)
         everybody = {"A", "B", "h", world.bouncer.identity}
-        await world.until(lambda: all_present(world, everybody), "everybody is back")
+        await world.until(lambda: all_present(world, everybody), "everybody is back", within=60)
         await running.line(lambda line: line["message"] == "would evict", after=logged)
         await world.stays(everybody, seconds=1)
         assert (await world.listed())[world.bouncer.identity].attributes["bouncer.guarding"] == "true"

@@ -4,7 +4,7 @@ from livekit import api
 
 from tests.e2e.world import World
 
-STRICT = {"duplicates": {"grace": 0, "unnamed": True}, "idle_timeout": {"timeout": 2}}
+STRICT = {"duplicates": {"grace": 0, "unnamed": True}, "idle_timeout": {"timeout": 5}}
 
 
 async def test_people_and_their_like_stay(world: World) -> None:
@@ -92,6 +92,6 @@ async def test_off_does_nothing(world: World) -> None:
     await world.agent("A")
     await world.agent("B")
 
-    await world.stays({"A", "B"}, seconds=5)
+    await world.stays({"A", "B"}, seconds=7)
 
     assert world.messages == []

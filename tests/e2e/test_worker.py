@@ -9,25 +9,15 @@ import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-import aiohttp
 import pytest
 from livekit import api
 
 from demo.server import Server, Worker, worker
 from tests.e2e.conftest import AGENT
+from tests.e2e.health import full, health
 from tests.e2e.world import World
 
 ROOMS = 40
-
-
-async def health(running: Worker) -> dict[str, object]:
-    """What the worker says of itself, once it says that it is well."""
-    async with aiohttp.ClientSession(f"http://127.0.0.1:{running.http_port}") as session:
-        async with session.get("/") as answer:
-            assert answer.status == 200, await answer.text()
-        async with session.get("/worker") as answer:
-            told: dict[str, object] = await answer.json()
-            return told
 
 
 async def guarded(world: World, rooms: list[str]) -> bool:
@@ -91,14 +81,8 @@ async def test_a_full_worker_gets_no_more_rooms(lobby: World, server: Server, tm
 
         first = await hire(1, "2")
         await open_rooms(rooms[:2])
-
-        async def full() -> bool:
-            told = await health(first)
-            return told.get("active_jobs") == 2 and told.get("worker_load") == 1
-
-        await lobby.until(full, "it is full")
+        await full(lobby, first)
         second = await hire(2, "100")
-        await asyncio.sleep(10)  # a worker tells the server every 2.5 s
 
         await open_rooms(rooms[2:])
 
