@@ -91,7 +91,10 @@ def livekit_room(budget: int = 1000) -> LiveKitRoom:
 def job_context() -> JobContext:
     """What a bouncer's job in the room `call` has."""
     job = SimpleNamespace(
-        room=SimpleNamespace(name="call"), agent_name="doorman", metadata='{"bouncer": {}}', dispatch_id="AD_ours"
+        room=SimpleNamespace(name="call", metadata=""),
+        agent_name="doorman",
+        metadata='{"bouncer": {}}',
+        dispatch_id="AD_ours",
     )
     return cast("JobContext", SimpleNamespace(room=None, job=job, shutdown=Mock()))
 
