@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import pytest
 from livekit import api, rtc
@@ -21,6 +21,7 @@ from policies import BUILTIN
 from tests.e2e.world import World
 from tests.fake import Recorder
 
+T = TypeVar("T")
 Step = Callable[[], Awaitable[object]]
 
 
@@ -46,6 +47,8 @@ class Inside(LiveKitRoom):
         self.overlooked: set[str] = set()
         """Identities that lists lack."""
         self.lists = 0
+        self.calls = 0
+        """Calls made to the server's API, answered or not."""
         self.jobs: tuple[Job, ...] = ()
         """Jobs that are listed beside the real ones."""
         self._world = world
@@ -123,6 +126,10 @@ class Inside(LiveKitRoom):
         """All jobs; of two with one identity, the test's."""
         known = {job.identity: job for job in (*await super().list_jobs(urgent=urgent), *self.jobs)}
         return tuple(known.values())
+
+    async def _call(self, call: Callable[[], Awaitable[T]], *, urgent: bool = True) -> T | None:
+        self.calls += 1
+        return await super()._call(call, urgent=urgent)
 
     async def remove_participant(self, identity: str) -> bool:
         """Remove whoever has the identity."""

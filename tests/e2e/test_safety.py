@@ -1,7 +1,10 @@
 """Who stays, whatever happens: on a real server, under the strictest configuration there is."""
 
+import pytest
 from livekit import api
 
+from bouncer.observers.logs import Logs
+from tests.e2e.inside import guarded_from_inside
 from tests.e2e.world import World
 
 STRICT = {"duplicates": {"grace": 0, "unnamed": True}, "idle_timeout": {"timeout": 5}}
@@ -95,3 +98,30 @@ async def test_off_does_nothing(world: World) -> None:
     await world.stays({"A", "B"}, seconds=7)
 
     assert world.messages == []
+
+
+async def test_with_a_key_that_is_refused_nobody_is_removed_until_it_is_right(
+    lobby: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One error says what is missing, and the server is asked ever more seldom, whatever happens in the room."""
+    metadata = {"bouncer": {"reconcile": 1, "policies": {"duplicates": {"grace": 0}}}}
+    async with guarded_from_inside(lobby, metadata, "guard", observers=(Logs(lobby.room),)) as (guard,):
+        await lobby.agent("A")
+        await guard.sees("A")
+        guard.use_key("another secret, and not the one that the server knows")
+        await lobby.agent("B")
+        await guard.sees("A", "B")
+        before = guard.calls
+        for number in range(10):
+            await lobby.human(f"human {number}")
+        await lobby.stays({"A", "B"}, seconds=20)
+
+        assert guard.calls - before <= 16
+        (error,) = (record for record in caplog.records if record.name == "bouncer" and record.levelname == "ERROR")
+        assert (error.message, vars(error)["doing"]) == ("trouble", "listing")
+        assert "LIVEKIT_API_KEY and LIVEKIT_API_SECRET must be a valid key" in vars(error)["error"]
+        assert guard.recorder.outcomes() == []
+
+        guard.use_key(lobby.server.api_secret)
+        await guard.outcome("B", "removed", within=60)
+        await lobby.stays({"A", "human 0", "human 9"}, seconds=1)
