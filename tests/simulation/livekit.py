@@ -32,7 +32,7 @@ from bouncer.events import (
     Transcribed,
 )
 from bouncer.patrol import Patrol
-from bouncer.room import Kind
+from bouncer.room import Kind, Room
 from tests.simulation.meaning import Meaning
 from tests.virtual import VirtualLoop
 
@@ -200,6 +200,9 @@ class Judge(Protocol):
 
     def evicts(self, line: "Line", member: Member) -> None:
         """It has reached the server, and hits `member`."""
+
+    def rejoins(self, line: "Line", before: Room, lost_at: float) -> None:
+        """A bouncer has reconnected fully; `before` is the room as its patrol knew it at `lost_at`."""
 
 
 class Server:
@@ -496,15 +499,21 @@ class Line:
         if self.blind or self.ended:
             return
         self.server.trace("loses its connection" + (" fully" if full else ""), self.me, seconds)
+        now, before = self.server.loop.time(), self.patrol.tracker.room()
         if full:
-            now = self.server.loop.time()
             for sid in self.announced:
                 self.tell(Left(now, sid))
             self.announced.clear()
             self.server.after(0.001, self._disconnect)
         else:
             self._disconnect()
-        self.server.after(seconds, lambda: self._reconnect(full=full))
+
+        def reconnect() -> None:
+            self._reconnect(full=full)
+            if full and not self.ended:
+                self.judge.rejoins(self, before, now)
+
+        self.server.after(seconds, reconnect)
 
     def _disconnect(self) -> None:
         self.blind = True

@@ -133,6 +133,18 @@ MUTANTS = (
         "if True:",
     ),
     mutant(
+        "know nobody again after a full reconnect",
+        "bouncer.tracker",
+        "self._departed.pop(info.sid, None) or self._new_member",
+        "self._new_member",
+    ),
+    mutant(
+        "leave the dispatches of those who were removed",
+        "bouncer.history",
+        "return sorted(d for d, sids in depending.items() if not sids)",
+        "return []",
+    ),
+    mutant(
         "act on JOINING",
         "bouncer.room",
         "if p.is_agent and p.active and p.identity",
@@ -185,6 +197,12 @@ MUTANTS = (
         "bouncer.history",
         "return 0.8 + 0.4 * self.jitter()",
         "return 0.0",
+    ),
+    mutant(
+        "pause no longer after the tenth failure than after the first",
+        "bouncer.history",
+        "first * 2.0 ** min(self._failures[what] - 1, 16)",
+        "first",
     ),
     mutant(
         "never try again what failed",

@@ -8,7 +8,7 @@ an eviction has to be so as far as the bouncer could know; what speaks against i
 from collections.abc import Iterator
 from math import inf
 
-from bouncer.room import Kind
+from bouncer.room import Kind, Room
 from tests.simulation.livekit import GUARDING, NAME, Known, Line, Member, is_agent
 from tests.simulation.meaning import CLEARS_ROOM, HEARS, Meaning, Rule, matches
 
@@ -403,6 +403,27 @@ def fell_silent(view: View, at: float) -> bool:
     """Whether an agent was heard to end around that instant: then its last speech may have been before it."""
     ends = (s.until for k in view.group for s in k.speech if s.until is not None)
     return any(abs(end - at) <= HEARD_LATE for end in ends)
+
+
+def forgotten(before: Room, after: Room, *, frozen: bool) -> Iterator[str]:
+    """What a bouncer knew of those with an unchanged sid, and knows no more.
+
+    If its process was `frozen` meanwhile, it rightly doubts what it heard: then it may take nobody for alive.
+    """
+    then = {p.sid: p for p in before.participants if p.sid != before.me}
+    for p in after.participants:
+        if was := then.get(p.sid):
+            for fact, lost in (
+                ("its dispatch", was.dispatch not in ("", p.dispatch)),
+                ("its name", was.agent_name != p.agent_name and was.dispatch == p.dispatch),
+                ("that it is hidden", was.hidden and not p.hidden),
+                ("that it is no human", p.is_human and not was.is_human),
+                ("that it was alive", p.alive_at < was.alive_at and not frozen),
+                ("that it was active", p.active_at < was.active_at),
+                ("that its job was replaced", was.replaced and not p.replaced),
+            ):
+                if lost:
+                    yield f"{fact}, of {p.identity}/{p.sid}"
 
 
 def overdue(line: Line, meaning: Meaning, since: float) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from random import Random
@@ -12,27 +12,44 @@ from bouncer.api import ApiError
 from bouncer.observers import Configured, Decided, Evicted, Faulted, HeldBack, News, Refused, Reported, Troubled
 from bouncer.patrol import Patrol
 from bouncer.room import Kind
+from bouncer.room import Room as Seen
 from bouncer.tracker import Tracker
 from policies import BUILTIN
 from tests.simulation import plan
 from tests.simulation.laws import check
 from tests.simulation.livekit import NAME, STATE, Act, Dispatch, Line, Member, Server, is_agent
 from tests.simulation.meaning import Meaning
-from tests.simulation.oracle import is_bouncer, is_surplus, objection, overdue
+from tests.simulation.oracle import EPSILON, forgotten, is_bouncer, is_surplus, objection, overdue
 from tests.virtual import VirtualLoop
 
 SEVERAL = 0.25
 """The share of rooms in which bouncers come and go."""
 MOST_BOUNCERS = 4
+HAPPENS = {
+    "join": 10,
+    "leave": 5,
+    "crash": 3,
+    "state": 9,
+    "act": 8,
+    "speak": 9,
+    "again": 1.5,
+    "metadata": 2,
+    "freeze": 0.6,
+    "blind": 2,
+    "desk": 0.5,
+    "rename": 0.5,
+}
+"""What happens in a room, and how often."""
 MOST = 8
 """Participants in a room at the same time."""
 LAWS_EVERY = 0.03
 """The share of the decisions on which the laws are checked: each costs a dozen decisions more."""
 MOST_DECISIONS = 20_000
-MOST_ATTEMPTS = 9
-"""Attempts at one participant in a minute: with pauses of 0.4 s, 0.8 s and so on there are eight."""
-PAUSE = 36.0
-"""The longest pause before something that failed is tried again: 30 s and a fifth."""
+FIRST_PAUSE = 0.5
+"""Seconds before what failed once is tried again, doubled each time."""
+LONGEST_PAUSE = 30.0
+SHORTENED, PROLONGED = 0.8, 1.2
+"""What chance may make of a pause."""
 
 
 @dataclass(slots=True)
@@ -151,6 +168,12 @@ class Room:
         if reason := self.of(line).objections.get(member.sid):
             self.broken("nobody is evicted without right", f"{member}: {reason}")
 
+    def rejoins(self, line: Line, before: Seen, lost_at: float) -> None:
+        """Look at what is known once everybody has left and joined for a bouncer. It notices a freeze a little late."""
+        frozen = self.server.thawed_at > lost_at - 5.0
+        for what in forgotten(before, line.patrol.tracker.room(), frozen=frozen):
+            self.broken("nothing is forgotten by a full reconnect", what)
+
     def of(self, line: Line) -> "Bouncer":
         """The bouncer of a line."""
         return next(b for b in self.bouncers if b.line is line)
@@ -184,7 +207,7 @@ class Room:
     async def settle(self) -> None:
         """Wait until everybody who is due has to be gone, and see whether they are."""
         meaning = Meaning(self.ours)
-        bound = PAUSE + 2.2 * meaning.reconcile + 25.0 + 60.0 * (MOST // meaning.budget)
+        bound = LONGEST_PAUSE * PROLONGED + 2.2 * meaning.reconcile + 25.0 + 60.0 * (MOST // meaning.budget)
         try:
             async with asyncio.timeout_at(max(self.calm_at, self.loop.time()) + bound + 25.0):
                 await self.over.wait()
@@ -194,6 +217,8 @@ class Room:
             if bouncer.meaning and bouncer.guards:
                 for what in overdue(bouncer.line, bouncer.meaning, self.loop.time() - bound):
                     self.broken("everybody who is due is gone in the end", what)
+                for dispatch in bouncer.left_behind():
+                    self.broken("no dispatch is left whose jobs were all removed", dispatch)
                 if bouncer.running.done():
                     self.broken("the loop never ends by itself", str(bouncer.line.me))
             bouncer.count_calls()
@@ -275,7 +300,7 @@ class Room:
 
         self.server.after(self.random.uniform(low, high), unless_calm)
 
-    def happen(self) -> None:  # noqa: PLR0912 - as many as there are things that happen
+    def happen(self) -> None:  # noqa: C901, PLR0912 - as many as there are things that happen
         """Something happens."""
         if self.several and self.random.random() < 0.1:
             self.change_bouncers()
@@ -283,8 +308,7 @@ class Room:
         alive = [m for m in others if m.died_at is None and m.active_at <= self.server.now]
         agents = [m for m in alive if m.kind is Kind.AGENT]
         random, server = self.random, self.server
-        kinds = ("join", "leave", "crash", "state", "act", "speak", "again", "metadata", "freeze", "blind", "desk")
-        what = random.choices(kinds, (10, 5, 3, 9, 8, 9, 1.5, 2, 0.6, 2, 0.5))[0]
+        what = random.choices(*zip(*HAPPENS.items(), strict=True))[0]
         match what:
             case "join" if len(others) < MOST:
                 plan.arrival(server, random)
@@ -296,6 +320,8 @@ class Room:
                 server.set_attributes(random.choice(agents), **{STATE: random.choice(plan.STATES)})
             case "desk" if agents:
                 server.set_attributes(random.choice(agents), desk=random.choice("12"))
+            case "rename" if agents:
+                self.rename(random.choice(agents))
             case "act" if alive:
                 actor = random.choice(alive)
                 acts: tuple[Act, ...] = ("data", "text")
@@ -313,10 +339,18 @@ class Room:
                 server.freeze(random.choice((0.5, 3.0, 8.0)))
             case "blind":
                 full = random.random() < 0.5
+                for agent in agents:
+                    # What counts is how it called itself at first sight, which is not to be seen afterwards.
+                    if full and random.random() < 0.3:
+                        self.rename(agent)
                 for bouncer in self.random.sample(self.bouncers, (len(self.bouncers) + 1) // 2):
                     bouncer.line.interrupt(random.uniform(0.3, 5.0), full=full)
             case _:
                 pass
+
+    def rename(self, agent: Member) -> None:
+        """An agent calls itself something else."""
+        self.server.set_attributes(agent, **{"lk.agent_name": self.random.choice(plan.NAMES)})
 
     def crash(self, member: Member) -> None:
         """A client dies; its job may be started again at once, beside the corpse."""
@@ -372,9 +406,13 @@ class Bouncer:
         self.line = line
         self.objections: dict[str, str] = {}
         self.ended: dict[str, float] = {}
+        self.removed: dict[str, str] = {}
+        """Whom it removed, by sid, and from which dispatch as far as it knew."""
         self.charged: list[float] = []
         self.attempts: list[float] = []
-        self.attempts_at: defaultdict[str, list[float]] = defaultdict(list)
+        self.failures: Counter[str] = Counter()
+        self.not_before: dict[str, float] = {}
+        """When somebody may be tried to be evicted again, by sid."""
         self.reported: set[tuple[str, str]] = set()
         self.config: Any = None
         self.handing_over = False
@@ -473,6 +511,28 @@ class Bouncer:
             if (calls := within(line.called_at, 0)) > allowed:
                 self.room.broken("no minute has too many API calls", f"{calls}, and {allowed:.0f} are explained")
 
+    def pause(self, sid: str, outcome: str, took: float) -> None:
+        """See that an attempt at somebody began a while after the last one failed, ever longer."""
+        now = self.room.loop.time()
+        if now - took < self.not_before.get(sid, 0.0) - EPSILON:
+            self.room.broken("what fails is tried again ever more seldom", f"{sid}, {self.failures[sid]} times")
+        if outcome in ("failed", "void"):
+            self.failures[sid] += 1
+            self.not_before[sid] = now + min(FIRST_PAUSE * 2 ** (self.failures[sid] - 1), LONGEST_PAUSE) * SHORTENED
+        elif outcome == "denied":
+            self.not_before[sid] = now + LONGEST_PAUSE * SHORTENED
+
+    def left_behind(self) -> list[str]:
+        """The dispatches that are still there though it removed all who ever were of them, or had a job's identity."""
+        server = self.room.server
+        ever = (*server.past, *server.members.values())
+        left = []
+        for dispatch in server.dispatches.values():
+            jobs = {member.identity for member in dispatch.jobs}
+            if jobs and all(self.removed.get(m.sid) == dispatch.id for m in ever if m.identity in jobs):
+                left.append(dispatch.id)
+        return left
+
     def charge(self, member: Member) -> None:
         """Count a removal against the budget of a minute. Avatars that follow cost nothing."""
         now = self.room.loop.time()
@@ -515,11 +575,10 @@ class Bouncer:
                 self.line.leaving.discard(finding.participant.sid)
                 if outcome in ("removed", "left"):
                     self.line.evicted.add(finding.participant.sid)
+                if outcome == "removed" and not finding.participant.publisher:
+                    self.removed[finding.participant.sid] = finding.participant.dispatch
                 self.attempts.append(room.loop.time())
-                mine = self.attempts_at[finding.participant.sid]
-                mine.append(room.loop.time())
-                if len(mine) > MOST_ATTEMPTS and mine[-MOST_ATTEMPTS] > mine[-1] - 60.0:
-                    room.broken("what fails is tried again ever more seldom", str(finding.participant.sid))
+                self.pause(finding.participant.sid, outcome, took)
                 due = f"due {finding.verdict.due - room.began:.3f}"
                 room.note("evicted", finding.participant.sid, finding.rule.id, due, outcome, f"in {took:.3f} s")
             case Faulted(fault):
