@@ -359,7 +359,10 @@ class Patrol:
                 jobs = await self._api.list_jobs(urgent=urgent)
                 self.tracker.apply(Dispatched(self._loop.time(), jobs_asked_at, jobs))
         except ApiError as error:
-            self._look_after = self._loop.time() + self._history.fail("listing")
+            self._list_at = self._loop.time() + self._history.fail("listing")
+            if urgent or error.trouble is not Trouble.THROTTLED:
+                # What this worker has no calls left for may be had where somebody is due.
+                self._look_after = self._list_at
             # Being out of calls for a moment is how a crowd is borne; for longer, the room is as good as unguarded.
             if error.trouble is not Trouble.THROTTLED or self._loop.time() - self._looked_at > SILENT_FOR:
                 self._note_trouble("listing", error)
@@ -411,9 +414,8 @@ class Patrol:
             self._listed_at = self._loop.time()
             self._list_at = self._listed_at + every * (0.9 + 0.2 * self._jitter())
             try:
-                if not await self._look():
-                    self._list_at = self._look_after
-                elif self.tracker.unsettled:
+                # The first one always goes: before it the room isn't guarded.
+                if await self._look(urgent=not self._surveyed) and self.tracker.unsettled:
                     self.list_soon(RELIST)
             except Exception as error:  # noqa: BLE001 - whatever goes wrong, the room stays guarded
                 self._notify(Troubled("listing", error))

@@ -167,6 +167,15 @@ class Soak:
             or "no bouncer says so"
         )
 
+    def story(self, room: str) -> list[str]:
+        """All that the bouncers' logs say of a room."""
+        return [
+            f"bouncer {number}: {line}"
+            for number, worker in enumerate(self._all)
+            for line in worker.log
+            if room in str(line)
+        ]
+
     @property
     def growth(self) -> float:
         """Bytes per room by which that worker grew, from the second third of the rooms to the last.
@@ -251,7 +260,12 @@ class Scene:
                 began = time.monotonic()
             within = TAKEN_OVER if soak.killed_at > began - TAKEN_OVER else SETTLED
             if time.monotonic() > began + within:
-                soak.missed += [f"{self._world.room}: {who}" for who in listed.keys() - bouncers - expected]
+                if missed := sorted(listed.keys() - bouncers - expected):
+                    there = {i: (p.joined_at, p.attributes.get("bouncer.guarding", "")) for i, p in listed.items()}
+                    soak.missed += [f"{self._world.room}: {who}" for who in missed]
+                    console.print(
+                        f"{self._world.room}: missed {missed} of {there}", *soak.story(self._world.room), sep="\n  "
+                    )
                 soak.wrongful += [f"not there: {soak.why(self._world.room, who)}" for who in expected - listed.keys()]
                 return
             await asyncio.sleep(0.25)

@@ -117,7 +117,7 @@ class Inside(LiveKitRoom):
     async def list_participants(self, *, urgent: bool = False) -> tuple[Info, ...]:
         """Everybody but those who are overlooked."""
         evicting = _task() == "bouncer_evict"
-        await self._take("recheck" if evicting else "decision" if urgent else "list_participants")
+        await self._take("recheck" if evicting else "decision" if urgent and self.lists else "list_participants")
         infos = await super().list_participants(urgent=urgent)
         self.lists += 1
         return tuple(info for info in infos if info.identity not in self.overlooked)

@@ -544,9 +544,9 @@ class Line:
                     self.announced[member.sid] = (self.server.active(member), member.attributes)
                     self.tell(Joined(now, self._show(member)))
                     if (known := self.known[member.sid]).speaking_since is not None:
-                        # It left and joined for us: what it says, it says anew.
+                        # It left and joined for us, before we were connected again: since when it speaks isn't known.
                         known.speech[-1].until = now
-                        known.speech.append(Speech(now, now))
+                        known.speech.append(Speech(now, known.speech[-1].told_at))
         self.connect()
         for member in (*self.server.members.values(), *self.server.past):
             self.announce(member)

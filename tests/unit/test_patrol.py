@@ -311,6 +311,30 @@ async def test_missing_rights_are_not_tried_in_a_storm() -> None:
 
 
 @virtual
+async def test_who_is_due_leaves_though_the_worker_is_out_of_calls() -> None:
+    """Its lists have to wait; the one on which a decision rests does not, nor the first of a room."""
+    async with FakeRoom(IDLE_10) as room:
+        listing = room.list_participants
+
+        async def list_participants(*, urgent: bool = False) -> Any:
+            if not urgent:
+                room.calls["throttled"] += 1
+                raise ApiError(Trouble.THROTTLED, "out of calls")
+            return await listing(urgent=urgent)
+
+        with patch.object(room, "list_participants", list_participants):
+            room.join("ana")
+            room.join("A", "assistant")
+            await asyncio.sleep(100)
+            room.join("A", "assistant")
+            room.join("B", "assistant")
+            await asyncio.sleep(5)
+
+            assert room.calls["throttled"] > 3
+            assert [who for at, who in room.removed if at > 100] == ["B"]
+
+
+@virtual
 async def test_being_out_of_calls_for_long_is_told() -> None:
     """For a moment it is how a crowd is borne; for longer nobody guards the room, and somebody has to know."""
     async with FakeRoom() as room:
@@ -354,7 +378,7 @@ async def test_an_identity_with_a_new_sid_is_let_alone() -> None:
 
         async def list_participants(*, urgent: bool = False) -> Any:
             looks[urgent] += 1
-            if urgent and looks[urgent] == 2:  # the first is what the decision rests on
+            if urgent and looks[urgent] == 3:  # the first is the room's, the second what the decision rests on
                 room.join("A", "assistant", attributes={"lk.agent.state": "listening"})
             return await original(urgent=urgent)
 
@@ -404,7 +428,7 @@ async def test_one_that_left_by_itself_is_not_removed() -> None:
 
         async def list_participants(*, urgent: bool = False) -> Any:
             infos = await listed(urgent=urgent)
-            if urgent:
+            if urgent and room.now > 1:
                 room.here.pop("B", None)
             return infos
 
