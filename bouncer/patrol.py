@@ -52,6 +52,12 @@ PULSE = 2.0
 """Seconds between two looks at the clock, so that a freeze is noticed when nothing else was to happen meanwhile."""
 RELIST = 1.0
 """Seconds between lists while an agent's dispatch is not listed yet, or somebody was missing from the last one."""
+WAITS_FOR = 15.0
+"""Seconds that a list may be put off because this worker is out of calls; then it goes all the same.
+
+Whoever stands by learns from nothing else that it has to act. So each of the worker's rooms overdraws its calls by four
+lists a minute at most.
+"""
 SILENT_FOR = 30.0
 """Seconds without an answered list from which on being out of calls is told."""
 STANDBY_LIST = 5.0
@@ -106,6 +112,7 @@ class Patrol:
         self._listed_at: Instant = -math.inf
         self._look_after: Instant = 0.0
         self._looked_at: Instant = self._loop.time()
+        self._put_off_at: Instant | None = None
         self._closed = self._surveyed = False
         self._connected_at: Instant = 0.0
         self._rank = 0
@@ -351,8 +358,8 @@ class Patrol:
 
     async def _look(self, *, urgent: bool = False) -> bool:
         """Read the server's lists into the tracker; whether they could be read, and if not, not before when again."""
+        asked_at = self._loop.time()
         try:
-            asked_at = self._loop.time()
             infos = await self._list(urgent=urgent)
             if self.tracker.unsettled:
                 jobs_asked_at = self._loop.time()
@@ -361,14 +368,17 @@ class Patrol:
         except ApiError as error:
             self._list_at = self._loop.time() + self._history.fail("listing")
             if urgent or error.trouble is not Trouble.THROTTLED:
-                # What this worker has no calls left for may be had where somebody is due.
                 self._look_after = self._list_at
+            else:
+                # What this worker has no calls left for may be had where somebody is due, and in a while here too.
+                self._put_off_at = self._put_off_at or asked_at
+                self._list_at = min(self._list_at, self._put_off_at + WAITS_FOR)
             # Being out of calls for a moment is how a crowd is borne; for longer, the room is as good as unguarded.
             if error.trouble is not Trouble.THROTTLED or self._loop.time() - self._looked_at > SILENT_FOR:
                 self._note_trouble("listing", error)
             await self._claim()
             return False
-        self._looked_at = self._loop.time()
+        self._looked_at, self._put_off_at = self._loop.time(), None
         self._history.succeed("listing")
         await self._claim()
         # A list that was asked for before we were connected shows what was then.
@@ -413,9 +423,10 @@ class Patrol:
             every = min(config.reconcile, STANDBY_LIST) if self._rank else config.reconcile
             self._listed_at = self._loop.time()
             self._list_at = self._listed_at + every * (0.9 + 0.2 * self._jitter())
+            # The first one always goes: before it the room isn't guarded.
+            overdue = self._put_off_at is not None and self._listed_at >= self._put_off_at + WAITS_FOR
             try:
-                # The first one always goes: before it the room isn't guarded.
-                if await self._look(urgent=not self._surveyed) and self.tracker.unsettled:
+                if await self._look(urgent=overdue or not self._surveyed) and self.tracker.unsettled:
                     self.list_soon(RELIST)
             except Exception as error:  # noqa: BLE001 - whatever goes wrong, the room stays guarded
                 self._notify(Troubled("listing", error))

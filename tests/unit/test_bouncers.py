@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import AsyncExitStack
 from functools import partial
+from itertools import pairwise
 from typing import Any
 from unittest.mock import patch
 
@@ -13,7 +14,7 @@ from bouncer.api import ApiError, Trouble
 from bouncer.events import Info, Job
 from bouncer.observers import HandedOver, Ranked, Troubled
 from bouncer.observers.messages import RoomMessages
-from bouncer.patrol import SURPLUS_FOR
+from bouncer.patrol import SURPLUS_FOR, WAITS_FOR
 from bouncer.room import GUARDING_ATTRIBUTE, Kind, Participant, Role, Room
 from tests.fake import ME, FakeRoom
 from tests.virtual import virtual
@@ -320,6 +321,32 @@ async def test_other_trouble_is_no_reason_to_give_the_room_up() -> None:
 
         assert claims(room)
         assert room.calls["say_guarding"] == 1
+
+
+@virtual
+async def test_a_worker_out_of_calls_still_sees_that_it_has_to_take_over() -> None:
+    """Its lists wait for a while, not for ever: nothing else tells who stands by that the one that acts is gone."""
+    async with FakeRoom(STRICT) as room:
+        listing, urgent_at = room.list_participants, list[float]()
+
+        async def list_participants(*, urgent: bool = False) -> tuple[Info, ...]:
+            if not urgent:
+                raise ApiError(Trouble.THROTTLED, "out of calls")
+            urgent_at.append(room.loop.time())
+            return await listing(urgent=urgent)
+
+        with patch.object(room, "list_participants", list_participants):
+            comes(room, "agent-AJ_elder")
+            await two_of_a_kind(room)
+            await asyncio.sleep(100)
+            assert room.removed == []
+            quiet = urgent_at[1:]
+            room.here.pop("agent-AJ_elder")
+            await asyncio.sleep(2 * WAITS_FOR + 10)
+
+        assert [who for _, who in room.removed] == ["B"]
+        assert not [news for news in room.recorder.news if isinstance(news, Troubled)]
+        assert min(later - sooner for sooner, later in pairwise(quiet)) >= WAITS_FOR
 
 
 @virtual
