@@ -479,6 +479,7 @@ class Line:
         """Be connected, for the first time or again."""
         self.blind, self.watching_since = False, self.server.loop.time()
         others = [m for m in self.server.members.values() if m.sid in self.announced]
+        self._lack_all(self.watching_since)
         self.server.trace("connected", self.me)
         self.tell(Connected(self.watching_since, self.shown, tuple(map(self._show, others))))
         for member in others:
@@ -486,6 +487,11 @@ class Line:
         waiting, self.waiting = self.waiting, []
         for do in waiting:
             self.later(0.01, do)
+
+    def _lack_all(self, as_of: float) -> None:
+        """A list comes in: whom it doesn't show, it lacks."""
+        for known in self.known.values():
+            known.lacked_at = as_of if known.lacked_at is None else known.lacked_at
 
     def first_look(self) -> None:
         """See who is here already."""
@@ -769,8 +775,7 @@ class Line:
         asked_at = self.server.loop.time()
         as_of, shown = await self._call("list_participants", snapshot)
         self.lists.append(as_of)
-        for known in self.known.values():
-            known.lacked_at = as_of if known.lacked_at is None else known.lacked_at
+        self._lack_all(as_of)
         for member, info, state_at in shown:
             if member is not self.me and (member.here or member.sid in self.known):
                 left_told = member.sid in self.known and self.known[member.sid].left_told

@@ -399,6 +399,13 @@ def interrupted(view: View, who: Known) -> bool:
     return any(s.until is not None and 0 <= s.until - ended <= HEARD_LATE for k in people for s in k.speech)
 
 
+def just_came(view: View, who: Known) -> bool:
+    """Whether a person ended about when it joined: our clock may date its joining after that."""
+    joined = who.member.joined_at
+    people = [k for k in view.all if is_human(k.member)]
+    return any(s.until is not None and 0 <= s.until - joined <= view.line.skew for k in people for s in k.speech)
+
+
 def fell_silent(view: View, at: float) -> bool:
     """Whether an agent was heard to end around that instant: then its last speech may have been before it."""
     ends = (s.until for k in view.group for s in k.speech if s.until is not None)
@@ -434,7 +441,7 @@ def overdue(line: Line, meaning: Meaning, since: float) -> Iterator[str]:
             for rule in meaning.rules:
                 # What an avatar did isn't kept while it has a principal, and a bot is a person until it is listed.
                 unknown = (claims(who) or who.member.kind is not Kind.AGENT) and rule.policy in HEARS
-                unknown |= rule.policy == "unresponsive" and interrupted(view, who)
+                unknown |= rule.policy == "unresponsive" and (interrupted(view, who) or just_came(view, who))
                 due = view.due(rule, who) if rule.evicts and rule.judges(name(who)) and not unknown else inf
                 if due < since and not (rule.policy == "lone_chatter" and fell_silent(view, due)):
                     yield f"{who.member} by {rule.policy} since {due:.3f}"

@@ -5,6 +5,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -323,11 +324,7 @@ class Room:
             case "rename" if agents:
                 self.rename(random.choice(agents))
             case "act" if alive:
-                actor = random.choice(alive)
-                acts: tuple[Act, ...] = ("data", "text")
-                if not actor.attributes.get("lk.publish_on_behalf"):
-                    acts = (*acts, "unmuted", "muted") if actor.audio else (*acts, "published")
-                server.act(actor, random.choice(acts))
+                self.act(random.choice(alive))
             case "speak" if talkers := [m for m in alive if m.audio]:
                 talker = random.choice(talkers)
                 server.speak(talker, speaking=talker.speaking_since is None)
@@ -336,7 +333,11 @@ class Room:
             case "metadata":
                 self.change()
             case "freeze":
-                server.freeze(random.choice((0.5, 3.0, 8.0)))
+                seconds = random.choice((0.5, 3.0, 8.0))
+                if agents:
+                    # What a freeze could make wrong: somebody does something meanwhile.
+                    server.after(random.uniform(0.0, seconds), partial(self.act, random.choice(agents)))
+                server.freeze(seconds)
             case "blind":
                 full = random.random() < 0.5
                 for agent in agents:
@@ -347,6 +348,14 @@ class Room:
                     bouncer.line.interrupt(random.uniform(0.3, 5.0), full=full)
             case _:
                 pass
+
+    def act(self, actor: Member) -> None:
+        """Somebody does something, if they are still here."""
+        acts: tuple[Act, ...] = ("data", "text")
+        if not actor.attributes.get("lk.publish_on_behalf"):
+            acts = (*acts, "unmuted", "muted") if actor.audio else (*acts, "published")
+        if actor.here:
+            self.server.act(actor, self.random.choice(acts))
 
     def rename(self, agent: Member) -> None:
         """An agent calls itself something else."""
@@ -414,6 +423,10 @@ class Bouncer:
         self.not_before: dict[str, float] = {}
         """When somebody may be tried to be evicted again, by sid."""
         self.reported: set[tuple[str, str]] = set()
+        self.trying: dict[str, str] = {}
+        """Whom it is evicting, by sid, and the rule."""
+        self.grounds: dict[str, tuple[Seen, Any, dict[str, str]]] = {}
+        """What it last decided on somebody by: the room, the configuration, and whom it was evicting by which rule."""
         self.config: Any = None
         self.handing_over = False
         self.tasks: list[asyncio.Task[None]] = []
@@ -522,6 +535,25 @@ class Bouncer:
         elif outcome == "denied":
             self.not_before[sid] = now + LONGEST_PAUSE * SHORTENED
 
+    def called_off(self, sid: str) -> None:
+        """See that it didn't give up on somebody while everything was as when it decided, but for whom it removed.
+
+        By another rule somebody may leave for whose sake this one had to.
+        """
+        seen, config, together = self.grounds[sid]
+        tracker, now, gone = self.patrol.tracker, self.patrol.tracker.room(), frozenset(self.line.evicted)
+        as_it_was = (
+            now.watching_since == seen.watching_since
+            and now.without(gone).participants == seen.without(gone).participants
+            and now.humans_left_at == seen.humans_left_at
+            and self.patrol.config == config
+            and {*together.values(), *self.trying.values()} == {together[sid]}
+            and together.keys() <= self.trying.keys() | gone
+            and not (tracker.blind or tracker.unsure)
+        )
+        if as_it_was:
+            self.room.broken("nothing is called off for no reason", sid)
+
     def left_behind(self) -> list[str]:
         """The dispatches that are still there though it removed all who ever were of them, or had a job's identity."""
         server = self.room.server
@@ -551,6 +583,9 @@ class Bouncer:
             case Decided(at, seen, decision):
                 room.outcome.decisions += 1
                 self.line.decided |= {f.participant.sid: f.follows for f in decision.evictions}
+                self.trying |= {f.participant.sid: f.rule.id for f in decision.evictions}
+                grounds = (seen, self.patrol.config, dict(self.trying))
+                self.grounds |= dict.fromkeys((f.participant.sid for f in decision.evictions), grounds)
                 if self.line.blind:
                     room.broken("nothing is decided while blind", "")
                 if room.outcome.decisions > MOST_DECISIONS:
@@ -571,7 +606,10 @@ class Bouncer:
                 self.reported.add(finding.key)
             case HeldBack(hold):
                 room.note("holds back", hold.finding.participant.sid, hold.by)
-            case Evicted(finding, outcome, took):
+            case Evicted(finding, outcome, took, why):
+                if outcome == "void" and why.endswith("due"):
+                    self.called_off(finding.participant.sid)
+                self.trying.pop(finding.participant.sid, None)
                 self.line.leaving.discard(finding.participant.sid)
                 if outcome in ("removed", "left"):
                     self.line.evicted.add(finding.participant.sid)
