@@ -27,7 +27,7 @@ budget = CallBudget(settings.api_per_minute)
 places = threading.Semaphore(settings.max_speech)
 
 
-@server.rtc_session(agent_name=settings.agent_name)
+@server.rtc_session(agent_name=settings.agent_name, on_request=server.take)
 async def bouncer(ctx: JobContext) -> None:
     """Guard one room until it closes."""
     room = LiveKitRoom(ctx, budget, server.draining_rooms)

@@ -266,6 +266,21 @@ async def test_a_job_that_hangs_is_replaced(lobby: World, server: Server, tmp_pa
         await lobby.close()
 
 
+async def test_a_job_that_the_framework_loses_is_replaced(lobby: World, server: Server, tmp_path: Path) -> None:
+    """The server takes it for running, and gives it to nobody else."""
+    name, script = f"bouncer-{lobby.room}", HERE / "losing_bouncer.py"
+    async with worker(script, server, env={"BOUNCER_AGENT_NAME": name}, log_file=tmp_path / "log") as running:
+        request = api.CreateAgentDispatchRequest(agent_name=name, room=lobby.room)
+        await lobby.create(GRACE_0)
+        await lobby.api.agent_dispatch.create_dispatch(request)
+        await running.line(lambda line: line["message"] == "job_request_fnc failed")
+
+        await lobby.until(lobby.guarding, "the next one guards the room")
+
+        assert await dispatches(lobby, name) == 1
+        await lobby.close()
+
+
 async def one_is_left(world: World) -> bool:
     """Whether there is one bouncer, and nobody else but an agent."""
     return await world.present() == {"A", *await world.guarding()}

@@ -16,18 +16,20 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer as Server
 from google.protobuf.message import Message
 from livekit import api, rtc
-from livekit.agents import JobContext
+from livekit.agents import JobContext, JobRequest
 from livekit.agents.utils import http_context
 from livekit.protocol import agent, models
 
 from bouncer import Kind
-from bouncer.adapter import CALL_WITHIN, HUNG_PER_MINUTE, MAX_READERS, CallBudget, Drain, LiveKitRoom
+from bouncer.adapter import CALL_WITHIN, HUNG_PER_MINUTE, MAX_READERS, CallBudget, Drain, LiveKitRoom, agent_server
 from bouncer.api import ApiError, RoomApi, Trouble
 from bouncer.events import Info, Job, Transcribed
 from bouncer.patrol import Patrol
+from bouncer.settings import Settings
 
 Answer = Callable[[str, bytes], web.Response]
 Call = Callable[[RoomApi], Awaitable[object]]
+Step = Callable[[], Awaitable[None]]
 
 CALLS: dict[str, Call] = {
     "list_participants": lambda room: room.list_participants(),
@@ -429,14 +431,31 @@ class TestGuarding:
             patrol.close.assert_called_once()
 
 
+async def hang() -> None:
+    """Have a job hang while it connects, until that is over."""
+    job = job_context().job
+    job.room.sid = "RM_1"
+    ctx = SimpleNamespace(room=Mock(), job=job, connect=lambda **_: asyncio.sleep(60))
+    with pytest.raises(TimeoutError):
+        await LiveKitRoom(cast("JobContext", ctx), CallBudget(1000), Drain()).guard(Mock())
+
+
+async def lose() -> None:
+    """Have the framework lose a job that it was given."""
+    taken = AsyncMock(side_effect=RuntimeError("no process became available after 3 attempts"))
+    server = agent_server(Settings())
+    with pytest.raises(RuntimeError):
+        await server.take(cast("JobRequest", SimpleNamespace(accept=taken, job=job_context().job)))
+
+
 class TestHanging:
-    """A job whose connecting hangs: its participant is listed, guards nothing, and nobody else would do anything."""
+    """A job that guards nothing, and in whose place nobody else would do anything."""
 
     @pytest.fixture
     def asked(self, far: Far, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         """What the server is asked. The job's dispatch is still there, unless a test says otherwise."""
         monkeypatch.setattr("bouncer.adapter.CONNECT_WITHIN", 0.01)
-        monkeypatch.setattr(LiveKitRoom, "_hung", CallBudget(HUNG_PER_MINUTE))
+        monkeypatch.setattr(LiveKitRoom, "hung", CallBudget(HUNG_PER_MINUTE))
         asked: list[str] = []
         listed = api.AgentDispatch(id="AD_ours", state=api.AgentDispatchState(jobs=[agent.Job(id="AJ_1")]))
 
@@ -449,38 +468,46 @@ class TestHanging:
         far.answer = answer
         return asked
 
-    async def hang(self) -> None:
-        """Have one job hang until that is over."""
-        job = job_context().job
-        job.room.sid = "RM_1"
-        ctx = SimpleNamespace(room=Mock(), job=job, connect=lambda **_: asyncio.sleep(60))
-        with pytest.raises(TimeoutError):
-            await LiveKitRoom(cast("JobContext", ctx), CallBudget(1000), Drain()).guard(Mock())
-
-    async def test_it_is_replaced(self, far: Far, asked: list[str]) -> None:
-        """By another job, and its own dispatch goes, so that there are not two."""
-        await self.hang()
+    @pytest.mark.parametrize("fail", [hang, lose])
+    async def test_it_is_replaced(self, far: Far, asked: list[str], fail: Step) -> None:
+        """By another job, dispatched as it was, and its own dispatch goes, so that there are not two."""
+        await fail()
 
         assert asked == ["ListDispatch", "CreateDispatch", "DeleteDispatch"]
-        assert api.DeleteAgentDispatchRequest.FromString(far.asked[-1][1]).dispatch_id == "AD_ours"
+        successor = api.CreateAgentDispatchRequest.FromString(far.asked[1][1])
+        assert (successor.agent_name, successor.room, successor.metadata) == ("doorman", "call", '{"bouncer": {}}')
+        assert api.DeleteAgentDispatchRequest.FromString(far.asked[2][1]).dispatch_id == "AD_ours"
 
+    @pytest.mark.parametrize("fail", [hang, lose])
     @pytest.mark.parametrize(
         "answer", [error(503, "unavailable"), error(404, "not_found"), ok(api.ListAgentDispatchResponse())]
     )
-    async def test_not_where_nobody_wants_it_any_more(self, far: Far, asked: list[str], answer: web.Response) -> None:
+    async def test_not_where_nobody_wants_it_any_more(
+        self, far: Far, asked: list[str], answer: web.Response, fail: Step
+    ) -> None:
         """The room was closed, say, which a dispatch would open again."""
         far.answer = lambda *_: web.Response(body=answer.body, status=answer.status, headers=answer.headers)
 
-        await self.hang()
+        await fail()
 
         assert [method for method, _ in far.asked] == ["ListDispatch"]
         assert asked == []
 
-    async def test_however_many_hang(self, asked: list[str]) -> None:
+    @pytest.mark.parametrize("fail", [hang, lose])
+    async def test_however_many(self, asked: list[str], fail: Step) -> None:
         """Only a few are replaced; the others end, as those do whose connection is refused."""
-        await asyncio.gather(*(self.hang() for _ in range(40)))
+        await asyncio.gather(*(fail() for _ in range(40)))
 
         assert asked.count("CreateDispatch") == HUNG_PER_MINUTE
+
+    async def test_a_job_that_is_taken_is_left_alone(self, far: Far) -> None:
+        """The framework runs it."""
+        taken = AsyncMock()
+
+        await agent_server(Settings()).take(cast("JobRequest", SimpleNamespace(accept=taken)))
+
+        taken.assert_awaited_once_with()
+        assert far.asked == []
 
 
 class TestBudget:
