@@ -70,7 +70,7 @@ class Remover:
         """Make an evictor for one room.
 
         `look` reads who is in the room; `still_due` says whether by that a finding holds at this moment; `sent` is told
-        of each removal that goes out; `absent(sid, seconds)` waits that long for a participant to be seen gone, and
+        as its dispatch is deleted and as it is removed; `absent(sid, seconds)` waits that long for a participant to be seen gone, and
         says whether it is; `leave_within` is how many seconds an agent gets to leave once its dispatch is deleted, 0
         where that may not be; `troubled` is told why an attempt failed.
         """
@@ -89,10 +89,10 @@ class Remover:
             async with self._slots:
                 if ended := await self._recheck(finding):
                     return ended
-                self._sent(finding)
                 leave_within = self._leave_within(finding)
                 if not leave_within:
                     return await self._remove(finding)
+                self._sent(finding)
                 await self._api.delete_dispatch(finding.participant.dispatch)
             # Those who take their time to leave delay nobody else.
             if await self._absent(finding.participant.sid, leave_within):
@@ -124,6 +124,7 @@ class Remover:
         return None
 
     async def _remove(self, finding: Finding) -> Ending:
+        self._sent(finding)
         if not await self._api.remove_participant(finding.participant.identity):
             return Ending(Outcome.GONE)
         return Ending(Outcome.REMOVED) if await self._is_gone(finding) else _STILL_THERE

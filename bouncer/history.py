@@ -94,10 +94,10 @@ class History:
         self.under_way[who.sid] = Eviction(finding, together, sends and not finding.follows, now)
 
     def send(self, finding: Finding, now: Instant) -> None:
-        """The removal goes out."""
-        if not finding.follows:
-            self._sent.append(now)
+        """The removal goes out, or the end of its dispatch and then the removal: that counts once."""
         sid = finding.participant.sid
+        if self.under_way[sid].unsent:
+            self._sent.append(now)
         self.under_way[sid] = replace(self.under_way[sid], unsent=False, at=now)
 
     def end(self, finding: Finding, outcome: Outcome, now: Instant) -> Eviction:

@@ -777,7 +777,7 @@ class Line:
         self.lists.append(as_of)
         self._lack_all(as_of)
         for member, info, state_at in shown:
-            if member is not self.me and (member.here or member.sid in self.known):
+            if member is not self.me:
                 left_told = member.sid in self.known and self.known[member.sid].left_told
                 seen = self._note(info, member, state_at, asked_at)
                 seen.left_told, seen.listed = left_told, True

@@ -218,7 +218,7 @@ class Room:
             if bouncer.meaning and bouncer.guards:
                 for what in overdue(bouncer.line, bouncer.meaning, self.loop.time() - bound):
                     self.broken("everybody who is due is gone in the end", what)
-                for dispatch in bouncer.left_behind():
+                for dispatch in bouncer.left_behind() if bouncer.meaning.mode != "off" else ():
                     self.broken("no dispatch is left whose jobs were all removed", dispatch)
                 if bouncer.running.done():
                     self.broken("the loop never ends by itself", str(bouncer.line.me))
