@@ -99,10 +99,8 @@ class Remover:
                 return Ending(Outcome.LEFT)
             async with self._slots:
                 ended = await self._recheck(finding) or await self._remove(finding)
-                if ended.outcome is Outcome.GONE:
-                    # It left after all; or one list lacks it, and it is still here.
-                    return Ending(Outcome.LEFT) if await self._is_gone(finding) else _STILL_THERE
-                return ended
+                # It left after all.
+                return Ending(Outcome.LEFT) if ended.outcome is Outcome.GONE else ended
         except ApiError as error:
             self._troubled(error)
             denied = error.trouble is Trouble.DENIED
@@ -116,7 +114,10 @@ class Remover:
         who = finding.participant
         there = {info.identity: info.sid for info in await self._look()}
         if who.identity not in there:
-            return Ending(Outcome.GONE)
+            # One list can lack somebody for a moment; then it proves nothing.
+            read = await self._api.get_participant(who.identity)
+            here = read is not None and read.sid == who.sid
+            return Ending(Outcome.VOID, "one list lacked it, and it is here") if here else Ending(Outcome.GONE)
         if there[who.identity] != who.sid:
             return Ending(Outcome.VOID, "another participant has its identity by now")
         if not self._still_due(finding):

@@ -383,8 +383,8 @@ class Patrol:
         await self._claim()
         # A list that was asked for before we were connected shows what was then.
         self._surveyed |= asked_at >= self._connected_at
-        if all(self.tracker.has(info.sid) for info in infos):
-            # Otherwise it may be the moment of a full reconnect at which everybody seems to have left.
+        if self._watching() and all(self.tracker.has(info.sid) for info in infos):
+            # Otherwise it may be a full reconnect, at which everybody seems to have left.
             self._history.forget_departed(self.tracker.room())
             await self._delete_spent_dispatches()
             await self._send_surplus_away()

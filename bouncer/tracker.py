@@ -242,10 +242,9 @@ class Tracker:
         return _job(member) is None and not member.job_sought and self._role(member) is Role.AGENT
 
     def _may_be_bouncer(self, member: _Member) -> bool:
-        """Whether it looks like another bouncer whose dispatch is not listed yet."""
-        is_job = member.info.identity.startswith(JOB_IDENTITY)
-        alike = is_job and member.info.hidden is not False and member.agent_name == self.my_agent_name
-        return alike and self._is_unsettled(member)
+        """Whether it looks like another bouncer whose dispatch is not listed yet; once it is hidden, by any name."""
+        hidden = member.info.hidden or (member.info.hidden is None and member.agent_name == self.my_agent_name)
+        return hidden and member.info.identity.startswith(JOB_IDENTITY) and self._is_unsettled(member)
 
     def _settle(self, at: Instant) -> None:
         """Draw the conclusions from who is here: who was replaced, whose avatar is who, whether a human is left."""

@@ -149,7 +149,7 @@ def unlisted(known: Known) -> bool:
 
 def may_be_bouncer(line: Line, known: Known) -> bool:
     """Whether it looks like a bouncer, and the jobs were not asked for so late that it would be among them."""
-    alike = name(known) == NAME and unlisted(known) and known.member.hidden
+    alike = unlisted(known) and known.member.hidden
     return alike and line.jobs_asked_at < known.member.joined_at + UNKNOWN_FOR
 
 

@@ -538,7 +538,7 @@ class Bouncer:
     def called_off(self, sid: str) -> None:
         """See that it didn't give up on somebody while everything was as when it decided, but for whom it removed.
 
-        By another rule somebody may leave for whose sake this one had to.
+        By another rule, or with its principal, somebody may leave for whose sake this one had to.
         """
         seen, config, together = self.grounds[sid]
         tracker, now, gone = self.patrol.tracker, self.patrol.tracker.room(), frozenset(self.line.evicted)
@@ -583,7 +583,7 @@ class Bouncer:
             case Decided(at, seen, decision):
                 room.outcome.decisions += 1
                 self.line.decided |= {f.participant.sid: f.follows for f in decision.evictions}
-                self.trying |= {f.participant.sid: f.rule.id for f in decision.evictions}
+                self.trying |= {f.participant.sid: "follows" if f.follows else f.rule.id for f in decision.evictions}
                 grounds = (seen, self.patrol.config, dict(self.trying))
                 self.grounds |= dict.fromkeys((f.participant.sid for f in decision.evictions), grounds)
                 if self.line.blind:

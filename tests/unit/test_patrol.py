@@ -705,17 +705,14 @@ async def test_nobody_leaves_on_account_of_another_bouncer() -> None:
 
 @virtual
 async def test_an_agent_that_forges_our_name_is_an_ordinary_agent() -> None:
-    """Without a dispatch of ours the name shields nobody; for six seconds that can't be known."""
+    """Without a dispatch of ours the name shields nobody; for six seconds that can't be known of who is hidden."""
     async with FakeRoom(metadata=house(deny_list={"agent_names": ["bouncer", "spy"]})) as room:
         room.join("agent-AJ_1", "bouncer", hidden=True, announced=False)
         room.join("agent-AJ_2", "spy", hidden=True, announced=False)
         await asyncio.sleep(10)
 
-        (spy, forged) = room.removed
-        assert spy[1] == "agent-AJ_2"
-        assert spy[0] < 2
-        assert forged[1] == "agent-AJ_1"
-        assert 6 <= forged[0] < 7.5
+        assert {who for _, who in room.removed} == {"agent-AJ_1", "agent-AJ_2"}
+        assert all(6 <= at < 7.5 for at, _ in room.removed)
 
 
 @virtual

@@ -535,8 +535,9 @@ class TestWhoIsWhat:
         assert who("bot", Joined(5, bot), listed(6, replace(bot, agent_grant=True)), Joined(7, bot)).role is Role.AGENT
 
     def test_a_hidden_agent_of_somebody_else_is_an_agent(self) -> None:
-        """Hiding protects nobody."""
-        found = who("agent-AJ_x", listed(5, agent("agent-AJ_x", "spy", hidden=True, agent_grant=True)))
+        """Hiding protects nobody, once it is known that no dispatch of ours sent it."""
+        spy = listed(5, agent("agent-AJ_x", "spy", hidden=True, agent_grant=True))
+        found = who("agent-AJ_x", spy, dispatched(6, job("agent-AJ_x", "spy")))
 
         assert (found.role, found.hidden) == (Role.AGENT, True)
 
@@ -550,8 +551,8 @@ class TestWhoIsWhat:
             pytest.param(True, "bouncer", ("spy",), Role.AGENT, id="forged: dispatched under another name"),
             pytest.param(False, "bouncer", (), Role.AGENT, id="forged: visible"),
             pytest.param(False, "bouncer", ("bouncer",), Role.AGENT, id="visible, whatever its dispatch"),
-            pytest.param(True, "", (), Role.AGENT, id="hidden without a name"),
-            pytest.param(True, "Bouncer", (), Role.AGENT, id="a name like ours"),
+            pytest.param(True, "other", (), Role.OTHER, id="not listed yet, whatever it says"),
+            pytest.param(None, "other", (), Role.AGENT, id="for all we know not hidden, and by another name"),
         ],
     )
     def test_other_bouncers(
