@@ -7,7 +7,8 @@ from functools import partial
 
 from livekit.agents import JobContext, cli
 
-from bouncer.adapter import CallBudget, LiveKitRoom, agent_server
+from bouncer.adapter import LiveKitRoom, agent_server
+from bouncer.adapter.calls import CallBudget
 from bouncer.adapter.ears import Ears
 from bouncer.config import Layer
 from bouncer.installed import installed
@@ -22,15 +23,15 @@ try:
     settings = from_environment(os.environ, BUILTIN, installed())
 except SettingsError as error:
     sys.exit(str(error))
-server = agent_server(settings)
 budget = CallBudget(settings.api_per_minute)
+server = agent_server(settings, budget)
 places = threading.Semaphore(settings.max_speech)
 
 
 @server.rtc_session(agent_name=settings.agent_name, on_request=server.take)
 async def bouncer(ctx: JobContext) -> None:
     """Guard one room until it closes."""
-    room = LiveKitRoom(ctx, budget, server.draining_rooms)
+    room = LiveKitRoom(ctx, budget, server.draining_rooms, server.replace)
     messages, ears = RoomMessages(room.send_data), Ears(ctx.room, places)
     patrol = Patrol(
         tracker=Tracker(settings.agent_name),

@@ -25,8 +25,8 @@ class ApiError(Exception):
         self.trouble = trouble
 
 
-class RoomApi(Protocol):
-    """The server API, as far as one room goes. Every call answers within a few seconds or raises ApiError."""
+class SuccessorApi(Protocol):
+    """What it takes to find a successor. Every call answers within a few seconds or raises ApiError."""
 
     async def list_participants(self, *, urgent: bool = False) -> tuple[Info, ...]:
         """Everybody in the room, hidden ones and ourselves included. Only what is urgent may overdraw our budget."""
@@ -34,23 +34,34 @@ class RoomApi(Protocol):
     async def list_jobs(self, *, urgent: bool = False) -> tuple[Job, ...]:
         """The jobs of all the room's dispatches. Only what is urgent may overdraw our budget."""
 
+    async def delete_dispatch(self, dispatch: str) -> bool:
+        """End all jobs of a dispatch, gracefully, and let nothing restart them; False if there was no such dispatch."""
+
+    async def dispatch_successor(self) -> str:
+        """Dispatch another bouncer to the room, as we were dispatched; the id of its dispatch."""
+
+
+class LostRoomApi(SuccessorApi, Protocol):
+    """The server API for a room that we are no longer in."""
+
+    async def list_dispatches(self) -> frozenset[str]:
+        """The ids of the room's dispatches that are for us by their name; none if the room is closed."""
+
+
+class RoomApi(SuccessorApi, Protocol):
+    """The server API, as far as one room goes that we are in."""
+
     async def get_participant(self, identity: str) -> Info | None:
         """The participant that has this identity now; None if there is none."""
 
     async def remove_participant(self, identity: str) -> bool:
         """Remove whoever has this identity; False if there was nobody."""
 
-    async def delete_dispatch(self, dispatch: str) -> bool:
-        """End all jobs of a dispatch, gracefully, and let nothing restart them; False if there was no such dispatch."""
-
     async def send_data(self, payload: bytes) -> None:
         """Send a reliable data packet on our topic to everybody in the room."""
 
     async def say_guarding(self, *, guarding: bool) -> None:
         """Say by our own attribute whether we guard the room, so that a younger bouncer stands by or doesn't."""
-
-    async def dispatch_successor(self) -> str:
-        """Dispatch another bouncer to the room, as we were dispatched; the id of its dispatch."""
 
     async def resign(self) -> None:
         """End our own job, and let nothing restart it."""

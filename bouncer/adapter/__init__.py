@@ -10,51 +10,48 @@ import logging
 import math
 import os
 import threading
-from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
-from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any
 
 from livekit import api, rtc
 from livekit.agents import AgentServer, AutoSubscribe, JobContext, JobExecutorType, JobRequest, WorkerPermissions
 from livekit.agents.utils import http_context
-from livekit.protocol import agent, models
+from livekit.protocol import agent
 from livekit.rtc._ffi_client import FfiClient
 
+from bouncer.adapter.calls import CALL_WITHIN, CallBudget, Calls
+from bouncer.adapter.replacements import Replacements
 from bouncer.api import ApiError, Trouble
 from bouncer.events import (
     Attributes,
     Connected,
     Disconnected,
     Info,
-    Job,
     Joined,
     Left,
     Signal,
     Transcribed,
 )
 from bouncer.patrol import Patrol
-from bouncer.room import GUARDING_ATTRIBUTE, Instant, Kind
+from bouncer.room import GUARDING_ATTRIBUTE, Kind
 from bouncer.settings import Settings
 
 logger = logging.getLogger("bouncer")
 
-T = TypeVar("T")
-
-TOPIC = "bouncer"
 TARGET_LOAD = 0.7
 """The load at which a server takes its workers for full (its own constant)."""
 FULL_LOAD = 1.0
 """The load with which a worker gets no job. At 0.7 it gets one all the same, as long as another has room: the server
 draws one of its workers, each with a weight of 1 less its load (1 of 6 went to the full one of two)."""
-CALL_WITHIN = 3.0
-"""Seconds for one call to the server API; on loopback it takes 0.5 to 5 ms. The client's own limit is 300 s."""
 CONNECT_WITHIN = 30.0
 """Seconds for connecting to the room. One that hangs is listed ACTIVE all the same, so it must not go on unnoticed."""
 HUNG_PER_MINUTE = 6
 """Jobs of one worker, in all its rooms, that are replaced in a minute because connecting hung, or because they never
 began. Those that hang take 30 s for that; each leaves nothing behind, so however many there are it is never more."""
+REGISTER_TRIES = 66
+"""How often a worker tries to reach its server again before it ends: for ten minutes, with 10 s between them. The
+framework's own 16 are two minutes; the rooms that wait for a successor (`GIVE_UP_AFTER`) would end with it."""
 SAY_AGAIN = 1.0
 """Seconds after which we say again that we guard the room, if that could not be said."""
 ENDED_WITHIN = 10.0
@@ -62,6 +59,15 @@ ENDED_WITHIN = 10.0
 MAX_READERS = 32
 """Text streams read at the same time in one room; of further ones only the opening counts."""
 TEXT_TOPICS = ("lk.transcription", "lk.chat")
+ON_PURPOSE = frozenset(
+    {
+        rtc.DisconnectReason.DUPLICATE_IDENTITY,
+        rtc.DisconnectReason.PARTICIPANT_REMOVED,
+        rtc.DisconnectReason.ROOM_DELETED,
+        rtc.DisconnectReason.ROOM_CLOSED,
+    }
+)
+"""Ends of our connection that somebody wanted."""
 
 _KINDS: Mapping[int, Kind] = {
     rtc.ParticipantKind.PARTICIPANT_KIND_STANDARD: Kind.STANDARD,
@@ -72,16 +78,6 @@ _KINDS: Mapping[int, Kind] = {
     rtc.ParticipantKind.PARTICIPANT_KIND_CONNECTOR: Kind.CONNECTOR,
     rtc.ParticipantKind.PARTICIPANT_KIND_BRIDGE: Kind.BRIDGE,
 }
-_LISTED_KINDS: Mapping[int, Kind] = {
-    models.ParticipantInfo.STANDARD: Kind.STANDARD,
-    models.ParticipantInfo.INGRESS: Kind.INGRESS,
-    models.ParticipantInfo.EGRESS: Kind.EGRESS,
-    models.ParticipantInfo.SIP: Kind.SIP,
-    models.ParticipantInfo.AGENT: Kind.AGENT,
-    models.ParticipantInfo.CONNECTOR: Kind.CONNECTOR,
-    models.ParticipantInfo.BRIDGE: Kind.BRIDGE,
-}
-"""The numbers of CONNECTOR and BRIDGE differ between the two APIs. An unknown kind counts as STANDARD: a person."""
 
 
 class Drain:
@@ -115,11 +111,14 @@ class Drain:
 
 
 class BouncerServer(AgentServer):
-    """A worker that tells its rooms when it is being drained, and remembers whether it failed."""
+    """A worker that tells its rooms when it is being drained, replaces jobs, and remembers whether it failed."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, budget: CallBudget, **options: Any) -> None:
         super().__init__(**options)
         self.draining_rooms = Drain()
+        self._budget = budget
+        self._replacements = Replacements(lambda: not self._connecting)
+        self.on("worker_registered", lambda *_: self._replacements.registered())
         self.failed = False
         """Whether it ended by an error; the framework logs that, and ends with status 0 all the same."""
 
@@ -143,7 +142,7 @@ class BouncerServer(AgentServer):
             await request.accept()
         except RuntimeError:
             if LiveKitRoom.hung.take(asyncio.get_running_loop().time(), urgent=False):
-                await _dispatch_anew(request.job)
+                self.replace(request.job)
             raise
 
     async def drain(self, *args: Any, **options: Any) -> None:
@@ -151,8 +150,23 @@ class BouncerServer(AgentServer):
         self.draining_rooms.begin()
         await super().drain(*args, **options)
 
+    async def aclose(self) -> None:
+        """End, whoever waits for a successor."""
+        await self._replacements.end()
+        await super().aclose()
 
-def agent_server(settings: Settings) -> BouncerServer:
+    def replace(self, job: agent.Job) -> None:
+        """Have a successor take the place of a job that ends though nobody wants it to. From the job's own thread."""
+
+        def begin() -> None:
+            assert self._api  # noqa: S101 - made before the first job
+            self._replacements.begin(Calls(self._api, job, self._budget), job)
+
+        with suppress(RuntimeError):  # the worker has ended in this moment
+            self._loop.call_soon_threadsafe(begin)
+
+
+def agent_server(settings: Settings, budget: CallBudget) -> BouncerServer:
     """A worker that joins hidden, and takes rooms by how many it guards rather than by the machine's CPU."""
     # A bouncer has no use for the framework's speech models, and they take 220 MB for 20 rooms.
     os.environ.setdefault("LIVEKIT_AGENTS_PRELOAD_LOCAL_INFERENCE", "0")
@@ -168,6 +182,8 @@ def agent_server(settings: Settings) -> BouncerServer:
 
     port: dict[str, Any] = {} if settings.port is None else {"port": settings.port}
     server = BouncerServer(
+        budget,
+        max_retry=REGISTER_TRIES,
         job_executor_type=JobExecutorType.THREAD,
         # The worker itself never declines: what it declined would stay unguarded for ever. The server looks at the
         # load, and gives a full worker nothing.
@@ -179,42 +195,26 @@ def agent_server(settings: Settings) -> BouncerServer:
     return server
 
 
-class CallBudget:
-    """How many API calls this worker makes a minute: removals always go, lists only within what is left."""
-
-    def __init__(self, per_minute: int) -> None:
-        """Make one for all rooms of the worker; the rooms run in threads of their own."""
-        self._per_minute = per_minute
-        self._made: deque[Instant] = deque()
-        self._lock = threading.Lock()
-
-    def take(self, now: Instant, *, urgent: bool) -> bool:
-        """Count a call that is about to be made; False if it has to wait."""
-        with self._lock:
-            while self._made and self._made[0] + 60.0 <= now:
-                self._made.popleft()
-            if not urgent and len(self._made) >= self._per_minute:
-                return False
-            self._made.append(now)
-            return True
-
-
-class LiveKitRoom:
+class LiveKitRoom(Calls):
     """One room on LiveKit: connects a patrol to its events, and is the patrol's `RoomApi`."""
 
     hung = CallBudget(HUNG_PER_MINUTE)
 
-    def __init__(self, ctx: JobContext, budget: CallBudget, drain: Drain) -> None:
-        """Make it for a job, from within the job's entrypoint."""
+    def __init__(self, ctx: JobContext, budget: CallBudget, drain: Drain, replace: Callable[[agent.Job], None]) -> None:
+        """Make it for a job, from within the job's entrypoint. `replace` is given the job if it ends untimely."""
+        # Not ctx.api: an ambient LIVEKIT_TOKEN would replace the key there. The session is the job's own, on the TLS
+        # context that the worker built once; building one for each room would stall its loop for 100 to 280 ms.
+        client = api.LiveKitAPI(
+            os.environ["LIVEKIT_URL"],
+            os.environ["LIVEKIT_API_KEY"],
+            os.environ["LIVEKIT_API_SECRET"],
+            session=http_context.http_session(),
+        )
+        super().__init__(client, ctx.job, budget)
         self._ctx = ctx
         self._drain = drain
+        self._replace = replace
         self._room = ctx.room
-        self._name = ctx.job.room.name
-        self._budget = budget
-        self._loop = asyncio.get_running_loop()
-        self._api = _client()
-        self._server_epoch: float | None = None
-        """What to add to the server's seconds to get an Instant."""
         self._readers: set[asyncio.Task[None]] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._guards = True
@@ -224,6 +224,9 @@ class LiveKitRoom:
         """Whether the room's metadata changed while we reconnected."""
         self._restored_at = -math.inf
         """When our connection was last made anew; infinity while that is being tried."""
+        self._ended: int = rtc.DisconnectReason.CLIENT_INITIATED
+        """Why our connection ended, if not by our own doing."""
+        self._resigned = False
 
     async def guard(self, patrol: Patrol, *background: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Connect, and have the patrol guard the room until the job ends. Returns once it does.
@@ -240,7 +243,7 @@ class LiveKitRoom:
                 await self._ctx.connect(auto_subscribe=AutoSubscribe.SUBSCRIBE_NONE)
         except TimeoutError:
             if self.hung.take(self._loop.time(), urgent=False):
-                await self._replace()
+                self._replace(self._job)
             raise
         self._connected(patrol)
         metadata = self._room.metadata or ""
@@ -261,27 +264,11 @@ class LiveKitRoom:
                 task.cancel()
             await asyncio.gather(*self._tasks, *self._readers, return_exceptions=True)
             logger.info("no longer guarding", extra={"lk.pii.room_name": self._name})
-            if self._loop.time() - self._restored_at < ENDED_WITHIN:
-                await self._replace()
+            if not self._resigned and untimely(self._ended, self._loop.time() - self._restored_at):
+                self._replace(self._job)
 
         self._ctx.add_shutdown_callback(close)
         logger.info("guarding", extra={"lk.pii.room_name": self._name})
-
-    async def _replace(self) -> None:
-        """Dispatch a successor, if this job ends although nobody wanted it to: its dispatch is still there.
-
-        It isn't if the room was closed, which makes connecting hang too; a dispatch would open the room again.
-
-        On a full reconnect the server takes the end of our old connection for that of the agent, and ends our job;
-        self-hosted, it restarts none (livekit-server 1.13.5, for jobs that are older than 5 s).
-        """
-        try:
-            if self._ctx.job.dispatch_id in {job.dispatch for job in await self.list_jobs(urgent=True)}:
-                successor = await self.dispatch_successor()
-                await self.delete_dispatch(self._ctx.job.dispatch_id)
-                logger.info("replaced", extra={"lk.pii.room_name": self._name, "dispatch": successor})
-        except ApiError as error:
-            logger.warning("not replaced", extra={"lk.pii.room_name": self._name, "error": str(error)})
 
     async def _configure_anew(self, patrol: Patrol) -> None:
         """Take in metadata that changed while we reconnected, unless it is only that the server knows none any more.
@@ -392,10 +379,14 @@ class LiveKitRoom:
             self._connected(patrol)
             self._keep(self._configure_anew(patrol))
 
+        def disconnected(reason: rtc.DisconnectReason.ValueType) -> None:
+            self._ended = reason
+            patrol.close()
+
         room.on("room_metadata_changed", reconfigured)
         room.on("reconnecting", reconnecting)
         room.on("reconnected", reconnected)
-        room.on("disconnected", lambda *_: patrol.close())
+        room.on("disconnected", disconnected)
 
     def _read(self, reader: rtc.TextStreamReader, identity: str, patrol: Patrol) -> None:
         """Note each piece of a text stream. What it says is not looked at."""
@@ -438,61 +429,6 @@ class LiveKitRoom:
             audio=any(_is_audio(publication) for publication in participant.track_publications.values()),
         )
 
-    def _instant(self, server_ms: int) -> Instant:
-        """The server's milliseconds as an Instant; right only once we are connected."""
-        return (self._server_epoch or 0.0) + server_ms / 1000
-
-    def _listed(self, participant: models.ParticipantInfo) -> Info:
-        joined_ms = participant.joined_at_ms or participant.joined_at * 1000
-        return Info(
-            sid=participant.sid,
-            identity=participant.identity,
-            kind=_LISTED_KINDS.get(participant.kind, Kind.STANDARD),
-            simulated=models.ParticipantInfo.SIMULATION in participant.kind_details,
-            active=participant.state == models.ParticipantInfo.ACTIVE,
-            joined_at=self._instant(joined_ms),
-            joined_ms=joined_ms,
-            attributes=dict(participant.attributes),
-            audio=any(track.type == models.TrackType.AUDIO for track in participant.tracks),
-            agent_grant=participant.permission.agent,
-            hidden=participant.permission.hidden,
-        )
-
-    async def list_participants(self, *, urgent: bool = False) -> tuple[Info, ...]:
-        """Everybody in the room, hidden ones and ourselves included."""
-        request = api.ListParticipantsRequest(room=self._name)
-        answer = await self._call(lambda: self._api.room.list_participants(request), urgent=urgent)
-        if answer is None:
-            raise ApiError(Trouble.UNAVAILABLE, "the server does not know the room")
-        return tuple(map(self._listed, answer.participants))
-
-    async def list_jobs(self, *, urgent: bool = False) -> tuple[Job, ...]:
-        """The jobs of all the room's dispatches."""
-        dispatches = await self._call(lambda: self._api.agent_dispatch.list_dispatch(self._name), urgent=urgent)
-        return tuple(_job(dispatch, job) for dispatch in dispatches or () for job in dispatch.state.jobs)
-
-    async def get_participant(self, identity: str) -> Info | None:
-        """The participant that has this identity now; None if there is none."""
-        request = api.RoomParticipantIdentity(room=self._name, identity=identity)
-        answer = await self._call(lambda: self._api.room.get_participant(request))
-        return None if answer is None else self._listed(answer)
-
-    async def remove_participant(self, identity: str) -> bool:
-        """Remove whoever has this identity; False if there was nobody."""
-        request = api.RoomParticipantIdentity(room=self._name, identity=identity)
-        return await self._call(lambda: self._api.room.remove_participant(request)) is not None
-
-    async def delete_dispatch(self, dispatch: str) -> bool:
-        """End all jobs of a dispatch, gracefully, and let nothing restart them; False if there was no such dispatch."""
-        return await self._call(lambda: self._api.agent_dispatch.delete_dispatch(dispatch, self._name)) is not None
-
-    async def send_data(self, payload: bytes) -> None:
-        """Send a reliable data packet on our topic to everybody in the room."""
-        request = api.SendDataRequest(
-            room=self._name, data=payload, kind=models.DataPacket.Kind.RELIABLE, topic=TOPIC, nonce=os.urandom(16)
-        )
-        await self._call(lambda: self._api.room.send_data(request))
-
     async def say_guarding(self, *, guarding: bool) -> None:
         """Say by our own attribute whether we guard the room, so that a younger bouncer stands by or doesn't."""
         self._guards = guarding
@@ -502,89 +438,25 @@ class LiveKitRoom:
         except Exception as error:  # noqa: BLE001 - as for any call, whatever the SDK makes of a dead line
             raise ApiError(Trouble.UNAVAILABLE, f"{type(error).__name__}: {error}") from None
 
-    async def dispatch_successor(self) -> str:
-        """Dispatch another bouncer to the room, as we were dispatched; the id of its dispatch."""
-        job = self._ctx.job
-        request = api.CreateAgentDispatchRequest(agent_name=job.agent_name, room=self._name, metadata=job.metadata)
-        dispatch = await self._call(lambda: self._api.agent_dispatch.create_dispatch(request))
-        if dispatch is None:
-            raise ApiError(Trouble.UNAVAILABLE, "the server does not know the room")
-        return dispatch.id
-
     async def resign(self) -> None:
         """End our own job, and let nothing restart it."""
+        self._resigned = True
         with suppress(ApiError):
             await self.delete_dispatch(self._ctx.job.dispatch_id)
         self._ctx.shutdown("another bouncer guards the room")
 
-    async def _call(self, call: Callable[[], Awaitable[T]], *, urgent: bool = True) -> T | None:
-        """Make an API call; None if the server says «not found».
 
-        Raises: ApiError for every other failure.
-        """
-        if not self._budget.take(self._loop.time(), urgent=urgent):
-            raise ApiError(Trouble.THROTTLED, "this worker has made its API calls of this minute")
-        try:
-            async with asyncio.timeout(CALL_WITHIN):
-                return await call()
-        except api.TwirpError as error:
-            if error.code == api.TwirpErrorCode.NOT_FOUND:
-                return None
-            raise _api_error(error) from None
-        except Exception as error:  # noqa: BLE001 - whatever the SDK makes of a dead line or of a proxy's own answer
-            raise ApiError(Trouble.UNAVAILABLE, f"{type(error).__name__}: {error}") from None
+def untimely(reason: int, restored_for: float) -> bool:
+    """Whether a job ends though nobody wanted it to.
 
-
-def _client() -> api.LiveKitAPI:
-    """The server's API, in the session of the context that we run in: a job's own, for instance."""
-    # Not ctx.api: an ambient LIVEKIT_TOKEN would replace the key there. The session is on the TLS context that the
-    # worker built once; building one for each room would stall its loop for 100 to 280 ms.
-    return api.LiveKitAPI(
-        os.environ["LIVEKIT_URL"],
-        os.environ["LIVEKIT_API_KEY"],
-        os.environ["LIVEKIT_API_SECRET"],
-        session=http_context.http_session(),
-    )
-
-
-async def _dispatch_anew(job: agent.Job) -> None:
-    """Put another dispatch in the place of that of a job which never began, if it is still there.
-
-    It isn't if the room was closed; a dispatch would open that again.
+    `reason` is the `rtc.DisconnectReason`, `restored_for` says for how many seconds our connection has been up again
+    after it was lost: negative while it is not. On a full reconnect the server takes the end of our old connection for
+    that of the agent, and ends our job; self-hosted, it restarts none (livekit-server 1.13.5, for jobs that are older
+    than 5 s).
     """
-    room, facts = job.room.name, {"lk.pii.room_name": job.room.name}
-    request = api.CreateAgentDispatchRequest(agent_name=job.agent_name, room=room, metadata=job.metadata)
-    try:
-        async with http_context.open(), asyncio.timeout(CALL_WITHIN):
-            dispatches = _client().agent_dispatch
-            if job.dispatch_id in {dispatch.id for dispatch in await dispatches.list_dispatch(room)}:
-                successor = await dispatches.create_dispatch(request)
-                await dispatches.delete_dispatch(job.dispatch_id, room)
-                logger.info("replaced", extra={**facts, "dispatch": successor.id})
-    except Exception as error:  # noqa: BLE001 - as for any call, whatever the SDK makes of a dead line
-        logger.warning("not replaced", extra={**facts, "error": f"{type(error).__name__}: {error}"})
-
-
-def _api_error(error: api.TwirpError) -> ApiError:
-    if error.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        return ApiError(
-            Trouble.DENIED,
-            f"LiveKit denies it ({error.code}: {error.message}); LIVEKIT_API_KEY and LIVEKIT_API_SECRET must be a "
-            "valid key of this server, since removing participants needs a token with roomAdmin for the room",
-        )
-    if error.status == HTTPStatus.TOO_MANY_REQUESTS or error.code == api.TwirpErrorCode.RESOURCE_EXHAUSTED:
-        return ApiError(Trouble.THROTTLED, error.message)
-    return ApiError(Trouble.UNAVAILABLE, f"{error.code}: {error.message}")
-
-
-def _job(dispatch: api.AgentDispatch, job: agent.Job) -> Job:
-    return Job(
-        dispatch=dispatch.id,
-        job=job.id,
-        agent_name=dispatch.agent_name,
-        identity=job.state.participant_identity or f"agent-{job.id}",
-        publisher=job.participant.identity if job.type == agent.JobType.JT_PUBLISHER else "",
-    )
+    if reason in ON_PURPOSE:
+        return False
+    return reason != rtc.DisconnectReason.CLIENT_INITIATED or restored_for < ENDED_WITHIN
 
 
 def _joined_ms(participant: rtc.Participant) -> int:

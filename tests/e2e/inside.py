@@ -11,7 +11,8 @@ from livekit import api, rtc
 from livekit.agents import JobContext
 from livekit.agents.utils import http_context
 
-from bouncer.adapter import CallBudget, Drain, LiveKitRoom
+from bouncer.adapter import Drain, LiveKitRoom
+from bouncer.adapter.calls import CallBudget
 from bouncer.events import Event, Info, Job
 from bouncer.observers import Observer
 from bouncer.observers.messages import RoomMessages
@@ -64,7 +65,7 @@ class Inside(LiveKitRoom):
         ctx = SimpleNamespace(
             room=self.room, job=job, connect=connect, add_shutdown_callback=self._ends.append, shutdown=lambda _: None
         )
-        super().__init__(cast("JobContext", ctx), CallBudget(100_000), Drain())
+        super().__init__(cast("JobContext", ctx), CallBudget(100_000), Drain(), lambda _: None)
         self.messages = RoomMessages(self.send_data)
         self.patrol = Deafened(
             tracker=Tracker(), api=self, registry=BUILTIN, observers=(*observers, self.messages, self.recorder)

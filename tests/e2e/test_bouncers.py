@@ -277,6 +277,7 @@ async def test_a_job_that_the_framework_loses_is_replaced(lobby: World, server: 
 
         await lobby.until(lobby.guarding, "the next one guards the room")
 
+        await running.line(lambda line: line["message"] == "replaced")
         assert await dispatches(lobby, name) == 1
         await lobby.close()
 

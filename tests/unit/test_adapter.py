@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from threading import Thread
 from types import SimpleNamespace
 from typing import Any, Self, cast
-from unittest.mock import AsyncMock, Mock
+from unittest.mock import AsyncMock, Mock, patch
 
 import pytest
 from aiohttp import web
@@ -21,15 +21,16 @@ from livekit.agents.utils import http_context
 from livekit.protocol import agent, models
 
 from bouncer import Kind
-from bouncer.adapter import CALL_WITHIN, HUNG_PER_MINUTE, MAX_READERS, CallBudget, Drain, LiveKitRoom, agent_server
-from bouncer.api import ApiError, RoomApi, Trouble
+from bouncer.adapter import HUNG_PER_MINUTE, MAX_READERS, Drain, LiveKitRoom, agent_server
+from bouncer.adapter.calls import CALL_WITHIN, CallBudget
+from bouncer.api import ApiError, Trouble
 from bouncer.events import Info, Job, Transcribed
 from bouncer.patrol import Patrol
 from bouncer.settings import Settings
 
 Answer = Callable[[str, bytes], web.Response]
-Call = Callable[[RoomApi], Awaitable[object]]
-Step = Callable[[], Awaitable[None]]
+Call = Callable[[LiveKitRoom], Awaitable[object]]
+Fail = Callable[[Mock], Awaitable[None]]
 
 CALLS: dict[str, Call] = {
     "list_participants": lambda room: room.list_participants(),
@@ -38,6 +39,7 @@ CALLS: dict[str, Call] = {
     "remove_participant": lambda room: room.remove_participant("A"),
     "delete_dispatch": lambda room: room.delete_dispatch("AD_1"),
     "send_data": lambda room: room.send_data(b"{}"),
+    "list_dispatches": lambda room: room.list_dispatches(),
     "dispatch_successor": lambda room: room.dispatch_successor(),
 }
 
@@ -87,7 +89,7 @@ async def far(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Far]:
 
 def livekit_room(budget: int = 1000) -> LiveKitRoom:
     """The room `call`, before it is connected."""
-    return LiveKitRoom(job_context(), CallBudget(budget), Drain())
+    return LiveKitRoom(job_context(), CallBudget(budget), Drain(), Mock())
 
 
 def job_context() -> JobContext:
@@ -143,7 +145,7 @@ class TestErrors:
     async def test_no_answer_in_time(self, far: Far, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
         """The client's own limit is minutes; nobody waits that long for an eviction."""
         assert CALL_WITHIN <= 5
-        monkeypatch.setattr("bouncer.adapter.CALL_WITHIN", 0.05)
+        monkeypatch.setattr("bouncer.adapter.calls.CALL_WITHIN", 0.05)
         far.hangs = True
 
         with pytest.raises(ApiError) as raised:
@@ -310,13 +312,34 @@ class TestLeaving:
         with pytest.raises(ApiError):
             await livekit_room().dispatch_successor()
 
+    async def test_our_dispatches(self, far: Far) -> None:
+        """Those that are for our name, whether anybody has taken them or not."""
+        dispatches = [api.AgentDispatch(id=f"AD_{name}", agent_name=name) for name in ("doorman", "assistant")]
+
+        def answer(method: str, _: bytes) -> web.Response:
+            if method == "ListRooms":
+                return ok(api.ListRoomsResponse(rooms=[api.Room(name="call")]))
+            return ok(api.ListAgentDispatchResponse(agent_dispatches=dispatches))
+
+        far.answer = answer
+
+        assert await livekit_room().list_dispatches() == {"AD_doorman"}
+        assert api.ListRoomsRequest.FromString(far.asked[0][1]).names == ["call"]
+
+    async def test_a_room_that_is_closed_has_none(self, far: Far) -> None:
+        """Asked for them, the server would keep us waiting, and then say that it is unavailable."""
+        far.answer = lambda *_: ok(api.ListRoomsResponse())
+
+        assert await livekit_room().list_dispatches() == frozenset()
+        assert [method for method, _ in far.asked] == ["ListRooms"]
+
     @pytest.mark.parametrize("answer", [ok(api.AgentDispatch(id="AD_ours")), error(503, "unavailable")])
     async def test_our_own_dispatch_goes_with_us(self, far: Far, answer: web.Response) -> None:
         """If the server can't delete it, our job ends all the same."""
         far.answer = lambda *_: web.Response(body=answer.body, status=answer.status, headers=answer.headers)
         ctx = job_context()
 
-        await LiveKitRoom(ctx, CallBudget(10), Drain()).resign()
+        await LiveKitRoom(ctx, CallBudget(10), Drain(), Mock()).resign()
 
         assert [method for method, _ in far.asked] == ["DeleteDispatch"]
         assert api.DeleteAgentDispatchRequest.FromString(far.asked[0][1]).dispatch_id == "AD_ours"
@@ -381,13 +404,13 @@ class Reader:
 
 
 @asynccontextmanager
-async def guarded(room: RtcRoom) -> AsyncIterator[Mock]:
-    """The patrol that guards a room, of which all is noted that it is told."""
+async def guarded(room: RtcRoom, replace: Mock | None = None) -> AsyncIterator[Mock]:
+    """The patrol that guards a room, of which all is noted that it is told. At the end the job ends."""
     job, patrol = job_context().job, Mock(spec=Patrol)
     job.room.sid = "RM_1"
     ends: list[Callable[[], Awaitable[None]]] = []
     ctx = SimpleNamespace(room=room, job=job, connect=AsyncMock(), add_shutdown_callback=ends.append)
-    await LiveKitRoom(cast("JobContext", ctx), CallBudget(1000), Drain()).guard(patrol)
+    await LiveKitRoom(cast("JobContext", ctx), CallBudget(1000), Drain(), replace or Mock()).guard(patrol)
     yield patrol
     for end in ends:
         await end()
@@ -430,84 +453,127 @@ class TestGuarding:
 
             patrol.close.assert_called_once()
 
+    @pytest.mark.parametrize(
+        ("happens", "untimely"),
+        [
+            pytest.param([], False, id="the worker ends"),
+            pytest.param(["reconnecting", "unknown"], True, id="the server is away"),
+            pytest.param(["reconnecting"], True, id="told to end while it is"),
+            pytest.param(["reconnecting", "reconnected"], True, id="the server took it for our leaving"),
+            pytest.param(["reconnecting", "reconnected", "removed"], False, id="removed right after that"),
+            pytest.param(["shutdown"], True, id="the server ends"),
+            pytest.param(["removed"], False, id="removed"),
+            pytest.param(["deleted"], False, id="the room is deleted"),
+            pytest.param(["closed"], False, id="the room is closed"),
+            pytest.param(["taken"], False, id="somebody has our identity"),
+        ],
+    )
+    async def test_who_is_to_be_replaced(self, happens: list[str], *, untimely: bool) -> None:
+        """A job that ends though nobody wanted it to."""
+        reasons = {
+            "unknown": rtc.DisconnectReason.UNKNOWN_REASON,
+            "shutdown": rtc.DisconnectReason.SERVER_SHUTDOWN,
+            "removed": rtc.DisconnectReason.PARTICIPANT_REMOVED,
+            "deleted": rtc.DisconnectReason.ROOM_DELETED,
+            "closed": rtc.DisconnectReason.ROOM_CLOSED,
+            "taken": rtc.DisconnectReason.DUPLICATE_IDENTITY,
+        }
+        room, replace = RtcRoom(), Mock()
+        async with guarded(room, replace):
+            for event in happens:
+                if event in reasons:
+                    room.emit("disconnected", reasons[event])
+                else:
+                    room.emit(event)
 
-async def hang() -> None:
+        assert [call.args[0].dispatch_id for call in replace.call_args_list] == ["AD_ours"] * untimely
+
+    async def test_nobody_replaces_who_has_handed_the_room_over(self, far: Far) -> None:
+        """Even if its dispatch could not be deleted, and its connection was made anew right before."""
+        far.answer = lambda *_: error(503, "unavailable")
+        room, replace, job = RtcRoom(), Mock(), job_context().job
+        job.room.sid = "RM_1"
+        ends: list[Callable[[], Awaitable[None]]] = []
+        connect, shutdown = AsyncMock(), Mock()
+        ctx = SimpleNamespace(room=room, job=job, connect=connect, add_shutdown_callback=ends.append, shutdown=shutdown)
+        ours = LiveKitRoom(cast("JobContext", ctx), CallBudget(1000), Drain(), replace)
+        await ours.guard(Mock(spec=Patrol))
+        room.emit("reconnecting")
+        room.emit("reconnected")
+
+        await ours.resign()
+        await ends[0]()
+
+        replace.assert_not_called()
+
+    async def test_a_connection_that_has_held_for_long_ended_for_another_reason(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Not for having been made anew."""
+        monkeypatch.setattr("bouncer.adapter.ENDED_WITHIN", 0.0)
+        room, replace = RtcRoom(), Mock()
+        async with guarded(room, replace):
+            room.emit("reconnecting")
+            room.emit("reconnected")
+
+        replace.assert_not_called()
+
+
+async def hang(replace: Mock) -> None:
     """Have a job hang while it connects, until that is over."""
     job = job_context().job
     job.room.sid = "RM_1"
     ctx = SimpleNamespace(room=Mock(), job=job, connect=lambda **_: asyncio.sleep(60))
     with pytest.raises(TimeoutError):
-        await LiveKitRoom(cast("JobContext", ctx), CallBudget(1000), Drain()).guard(Mock())
+        await LiveKitRoom(cast("JobContext", ctx), CallBudget(1000), Drain(), replace).guard(Mock())
 
 
-async def lose() -> None:
+async def lose(replace: Mock) -> None:
     """Have the framework lose a job that it was given."""
     taken = AsyncMock(side_effect=RuntimeError("no process became available after 3 attempts"))
-    server = agent_server(Settings())
-    with pytest.raises(RuntimeError):
+    server = agent_server(Settings(), CallBudget(1000))
+    with patch.object(server, "replace", replace), pytest.raises(RuntimeError):
         await server.take(cast("JobRequest", SimpleNamespace(accept=taken, job=job_context().job)))
 
 
+@pytest.mark.usefixtures("far")
 class TestHanging:
     """A job that guards nothing, and in whose place nobody else would do anything."""
 
-    @pytest.fixture
-    def asked(self, far: Far, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-        """What the server is asked. The job's dispatch is still there, unless a test says otherwise."""
+    @pytest.fixture(autouse=True)
+    def impatient(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It is soon held to hang, and none has before."""
         monkeypatch.setattr("bouncer.adapter.CONNECT_WITHIN", 0.01)
         monkeypatch.setattr(LiveKitRoom, "hung", CallBudget(HUNG_PER_MINUTE))
-        asked: list[str] = []
-        listed = api.AgentDispatch(id="AD_ours", state=api.AgentDispatchState(jobs=[agent.Job(id="AJ_1")]))
-
-        def answer(method: str, _: bytes) -> web.Response:
-            asked.append(method)
-            if method == "ListDispatch":
-                return ok(api.ListAgentDispatchResponse(agent_dispatches=[listed]))
-            return ok(api.AgentDispatch(id="AD_next"))
-
-        far.answer = answer
-        return asked
 
     @pytest.mark.parametrize("fail", [hang, lose])
-    async def test_it_is_replaced(self, far: Far, asked: list[str], fail: Step) -> None:
-        """By another job, dispatched as it was, and its own dispatch goes, so that there are not two."""
-        await fail()
+    async def test_it_is_replaced(self, fail: Fail) -> None:
+        """By another job."""
+        replace = Mock()
 
-        assert asked == ["ListDispatch", "CreateDispatch", "DeleteDispatch"]
-        successor = api.CreateAgentDispatchRequest.FromString(far.asked[1][1])
-        assert (successor.agent_name, successor.room, successor.metadata) == ("doorman", "call", '{"bouncer": {}}')
-        assert api.DeleteAgentDispatchRequest.FromString(far.asked[2][1]).dispatch_id == "AD_ours"
+        await fail(replace)
 
-    @pytest.mark.parametrize("fail", [hang, lose])
-    @pytest.mark.parametrize(
-        "answer", [error(503, "unavailable"), error(404, "not_found"), ok(api.ListAgentDispatchResponse())]
-    )
-    async def test_not_where_nobody_wants_it_any_more(
-        self, far: Far, asked: list[str], answer: web.Response, fail: Step
-    ) -> None:
-        """The room was closed, say, which a dispatch would open again."""
-        far.answer = lambda *_: web.Response(body=answer.body, status=answer.status, headers=answer.headers)
-
-        await fail()
-
-        assert [method for method, _ in far.asked] == ["ListDispatch"]
-        assert asked == []
+        assert [call.args[0].dispatch_id for call in replace.call_args_list] == ["AD_ours"]
 
     @pytest.mark.parametrize("fail", [hang, lose])
-    async def test_however_many(self, asked: list[str], fail: Step) -> None:
+    async def test_however_many(self, fail: Fail) -> None:
         """Only a few are replaced; the others end, as those do whose connection is refused."""
-        await asyncio.gather(*(fail() for _ in range(40)))
+        replace = Mock()
 
-        assert asked.count("CreateDispatch") == HUNG_PER_MINUTE
+        await asyncio.gather(*(fail(replace) for _ in range(40)))
 
-    async def test_a_job_that_is_taken_is_left_alone(self, far: Far) -> None:
+        assert replace.call_count == HUNG_PER_MINUTE
+
+    async def test_a_job_that_is_taken_is_left_alone(self) -> None:
         """The framework runs it."""
-        taken = AsyncMock()
+        taken, replace = AsyncMock(), Mock()
+        server = agent_server(Settings(), CallBudget(1000))
 
-        await agent_server(Settings()).take(cast("JobRequest", SimpleNamespace(accept=taken)))
+        with patch.object(server, "replace", replace):
+            await server.take(cast("JobRequest", SimpleNamespace(accept=taken)))
 
         taken.assert_awaited_once_with()
-        assert far.asked == []
+        replace.assert_not_called()
 
 
 class TestBudget:

@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import pytest
 
-from bouncer.adapter import CallBudget
+from bouncer.adapter.calls import CallBudget
 from bouncer.api import ApiError, Trouble
 from bouncer.events import Info, Job
 from bouncer.observers import HandedOver, Ranked, Troubled
@@ -445,7 +445,7 @@ async def test_a_dispatch_that_brings_nobody_is_made_anew() -> None:
         (trouble,) = (news for news in room.recorder.news if isinstance(news, Troubled))
         assert (trouble.doing, str(trouble.error).partition(";")[0]) == (
             "handing over",
-            "no other worker took the room within 20 s",
+            "no worker took the room within 20 s",
         )
 
         for _ in range(100):

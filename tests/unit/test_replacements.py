@@ -1,0 +1,286 @@
+"""Rooms that have lost their bouncer though nobody wanted that: who gets a successor, when, and who doesn't."""
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+
+import pytest
+from livekit.protocol import agent, models
+
+from bouncer.adapter.replacements import AT_ONCE, GIVE_UP_AFTER, Replacements
+from bouncer.api import ApiError, Trouble
+from bouncer.events import Info, Job
+from bouncer.room import GUARDING_ATTRIBUTE, Kind
+from tests.virtual import virtual
+
+OURS, OTHER = "AD_ours", "AD_other"
+LATENCY = 0.01
+
+
+@dataclass
+class LostRoom:
+    """A room that our job was in; with the dispatches of two bouncers, unless the test says otherwise."""
+
+    dispatches: set[str] = field(default_factory=lambda: {OURS, OTHER})
+    comes_after: float = 2.0
+    """Seconds after which a worker that is dispatched guards the room; infinity if none is free."""
+    down: set[str] = field(default_factory=set)
+    """The calls that fail."""
+    lose_answers: bool = False
+    """Whether a dispatch is made, and the answer lost."""
+    calls: list[tuple[float, str]] = field(default_factory=list)
+    jobs: list[tuple[float, str]] = field(default_factory=list)
+    """The dispatches that somebody has taken, each with when it guards the room."""
+    made: int = 0
+
+    def __post_init__(self) -> None:
+        self.job = agent.Job(dispatch_id=OURS, room=models.Room(name="call"))
+
+    def asked(self, *names: str) -> list[float]:
+        """When these calls were made."""
+        return [at for at, name in self.calls if name in names]
+
+    async def _call(self, name: str) -> None:
+        self.calls.append((asyncio.get_running_loop().time(), name))
+        await asyncio.sleep(LATENCY)
+        if name in self.down or "all" in self.down:
+            raise ApiError(Trouble.UNAVAILABLE, "the line is dead")
+
+    async def list_dispatches(self) -> frozenset[str]:
+        """All that are there."""
+        await self._call("list_dispatches")
+        return frozenset(self.dispatches)
+
+    async def dispatch_successor(self) -> str:
+        """Make one; whoever is free takes it now, or nobody ever does."""
+        await self._call("dispatch_successor")
+        self.made += 1
+        dispatch = f"AD_{self.made}"
+        self.dispatches.add(dispatch)
+        self.jobs.append((asyncio.get_running_loop().time() + self.comes_after, dispatch))
+        if self.lose_answers:
+            self.lose_answers = False
+            raise ApiError(Trouble.UNAVAILABLE, "TimeoutError: ")
+        return dispatch
+
+    async def delete_dispatch(self, dispatch: str) -> bool:
+        """Delete it."""
+        await self._call("delete_dispatch")
+        there = dispatch in self.dispatches
+        self.dispatches.discard(dispatch)
+        return there
+
+    def _here(self) -> list[str]:
+        now = asyncio.get_running_loop().time()
+        return [dispatch for at, dispatch in self.jobs if at <= now and dispatch in self.dispatches]
+
+    async def list_participants(self, *, urgent: bool = False) -> tuple[Info, ...]:  # noqa: ARG002
+        """The bouncers that have come."""
+        await self._call("list_participants")
+        says = {GUARDING_ATTRIBUTE: "true"}
+        return tuple(
+            Info(sid=f"PA_{d}", identity=f"agent-{d}", kind=Kind.AGENT, hidden=True, attributes=says)
+            for d in self._here()
+        )
+
+    async def list_jobs(self, *, urgent: bool = False) -> tuple[Job, ...]:  # noqa: ARG002
+        """Their jobs."""
+        await self._call("list_jobs")
+        return tuple(Job(dispatch=d, job=d, agent_name="bouncer", identity=f"agent-{d}") for d in self._here())
+
+
+class Server:
+    """Whether it knows the worker."""
+
+    def __init__(self, *, knows_us: bool = True) -> None:
+        self.knows_us = knows_us
+        self.replacements = Replacements(lambda: self.knows_us)
+
+    def register(self) -> None:
+        """Come to know it."""
+        self.knows_us = True
+        self.replacements.registered()
+
+
+async def replaced(room: LostRoom, within: float = 120) -> None:
+    """Look for a successor for so long."""
+    server = Server()
+    server.replacements.begin(room, room.job)
+    await asyncio.sleep(within)
+    await server.replacements.end()
+
+
+@virtual
+async def test_one_takes_the_place_of_ours() -> None:
+    """So there are as many as before; another bouncer's dispatch is none of our business."""
+    room = LostRoom()
+
+    await replaced(room)
+
+    assert room.dispatches == {"AD_1", OTHER}
+    assert room.made == 1
+
+
+@virtual
+async def test_ours_stays_until_another_guards_the_room() -> None:
+    """Should we end meanwhile, a server that starts the room again on another node gives it a bouncer."""
+    room = LostRoom(comes_after=10)
+
+    await replaced(room, within=9)
+
+    assert room.dispatches == {OURS, "AD_1", OTHER}
+
+
+@virtual
+@pytest.mark.parametrize("left", [set[str](), {OTHER}], ids=["closed", "sent away"])
+async def test_none_where_nobody_wants_one(left: set[str]) -> None:
+    """The room was closed, and a dispatch would open it again; or our dispatch was deleted."""
+    room = LostRoom(dispatches=left)
+
+    await replaced(room)
+
+    assert {name for _, name in room.calls} == {"list_dispatches"}
+    assert len(room.calls) == 1
+
+
+@virtual
+async def test_none_where_nobody_wants_one_any_more() -> None:
+    """It was so after the first attempt, which brought nobody."""
+    room = LostRoom(comes_after=float("inf"))
+    asyncio.get_running_loop().call_later(15, room.dispatches.clear)
+
+    await replaced(room)
+
+    assert room.made == 1
+    assert len(room.asked("list_dispatches")) == 2
+
+
+@virtual
+async def test_a_dispatch_that_brings_nobody_is_made_anew() -> None:
+    """No worker was free, and the server never offers it again. There is never more than one of them."""
+    room = LostRoom(comes_after=float("inf"))
+    most = 0
+
+    def look() -> None:
+        nonlocal most
+        most = max(most, len(room.dispatches))
+        if room.made == 3:
+            room.comes_after = 2.0
+
+    server = Server()
+    server.replacements.begin(room, room.job)
+    for _ in range(200):
+        await asyncio.sleep(1)
+        look()
+
+    assert most == 3
+    assert room.made == 4
+    assert room.dispatches == {OTHER, "AD_4"}
+
+
+@virtual
+async def test_what_was_asked_for_counts_though_the_answer_was_lost() -> None:
+    """Its bouncer comes; a second one would be one more than there were."""
+    room = LostRoom(lose_answers=True)
+
+    await replaced(room)
+
+    assert room.made == 1
+    assert room.dispatches == {"AD_1", OTHER}
+
+
+@virtual
+async def test_what_could_not_be_taken_back_counts_too() -> None:
+    """Nobody took it in time, and then nothing could be deleted."""
+    room = LostRoom(comes_after=25, down={"delete_dispatch"})
+
+    await replaced(room)
+
+    assert room.made == 1
+    assert room.dispatches == {OURS, "AD_1", OTHER}
+
+
+@virtual
+async def test_as_long_as_the_server_is_away_it_is_asked_ever_more_seldom() -> None:
+    """Its API, that is: the worker itself is still registered."""
+    room = LostRoom(down={"all"})
+    server = Server()
+    server.replacements.begin(room, room.job)
+    await asyncio.sleep(300)
+    pauses = [later - at for (at, _), (later, _) in zip(room.calls, room.calls[1:], strict=False)]
+    assert 8 <= len(room.calls) <= 12
+    assert max(pauses) <= 60 * 1.2 + 1
+
+    room.down.clear()
+    await asyncio.sleep(80)
+
+    assert room.dispatches == {"AD_1", OTHER}
+
+
+@virtual
+async def test_nothing_is_asked_while_the_worker_is_not_registered() -> None:
+    """There is no server, or nobody to take the room. As soon as it is, nobody waits for the end of a pause."""
+    room, server = LostRoom(), Server(knows_us=False)
+    server.replacements.begin(room, room.job)
+    await asyncio.sleep(300)
+    assert room.calls == []
+
+    server.register()
+    await asyncio.sleep(5)
+
+    assert room.dispatches == {"AD_1", OTHER}
+
+
+@virtual
+async def test_a_server_that_is_back_is_not_stormed() -> None:
+    """A hundred rooms were lost: a few are looked after at a time, and all within half a minute."""
+    rooms, server = [LostRoom() for _ in range(100)], Server(knows_us=False)
+    for room in rooms:
+        server.replacements.begin(room, room.job)
+    await asyncio.sleep(60)
+    server.register()
+    back_at, most = asyncio.get_running_loop().time(), 0
+    for _ in range(300):
+        await asyncio.sleep(0.1)
+        most = max(most, sum({OURS, "AD_1"} <= room.dispatches for room in rooms))
+
+    assert most == AT_ONCE
+    assert all(room.dispatches == {"AD_1", OTHER} for room in rooms)
+    assert all(at - back_at < 30 for room in rooms for at, _ in room.calls)
+
+
+@virtual
+@pytest.mark.parametrize("knows_us", [True, False])
+async def test_it_gives_up_some_day(knows_us: bool, caplog: pytest.LogCaptureFixture) -> None:  # noqa: FBT001
+    """Nothing is asked any more; our dispatch stays, as whoever looks can see."""
+    room, server = LostRoom(comes_after=float("inf")), Server(knows_us=knows_us)
+    server.replacements.begin(room, room.job)
+    await asyncio.sleep(GIVE_UP_AFTER + 1)
+    asked = len(room.calls)
+    server.register()
+    await asyncio.sleep(300)
+
+    assert len(room.calls) == asked
+    assert OURS in room.dispatches
+    assert "not replaced" in caplog.messages
+
+
+@virtual
+@pytest.mark.parametrize("knows_us", [True, False])
+async def test_it_ends_with_the_worker(knows_us: bool, caplog: pytest.LogCaptureFixture) -> None:  # noqa: FBT001
+    """At once, and for good, whatever it waits for."""
+    caplog.set_level(logging.INFO)
+    room, server = LostRoom(comes_after=15), Server(knows_us=knows_us)
+    server.replacements.begin(room, room.job)
+    await asyncio.sleep(10)
+    ends_at = asyncio.get_running_loop().time()
+
+    await server.replacements.end()
+    server.replacements.begin(room, room.job)
+    server.register()
+    asked = len(room.calls)
+    await asyncio.sleep(60)
+
+    assert asyncio.get_running_loop().time() - ends_at == pytest.approx(60)
+    assert len(room.calls) == asked
+    assert caplog.messages == ["to be replaced", "not replaced"]
