@@ -170,6 +170,9 @@ def agent_server(settings: Settings, budget: CallBudget) -> BouncerServer:
     """A worker that joins hidden, and takes rooms by how many it guards rather than by the machine's CPU."""
     # A bouncer has no use for the framework's speech models, and they take 220 MB for 20 rooms.
     os.environ.setdefault("LIVEKIT_AGENTS_PRELOAD_LOCAL_INFERENCE", "0")
+    # The framework watches each loop from a thread of its own, by sys._current_frames(). Two of them at once, one of
+    # which collects garbage meanwhile, wait for each other for ever, and all rooms with them (CPython 3.11.7).
+    os.environ.setdefault("LIVEKIT_AGENTS_LOOP_BLOCK_WARN_MS", "0")
     # FfiClient makes its singleton without a lock: two jobs that start together would make two, and hang.
     _ = FfiClient.instance
 
