@@ -70,9 +70,9 @@ class Remover:
         """Make an evictor for one room.
 
         `look` reads who is in the room; `still_due` says whether by that a finding holds at this moment; `sent` is told
-        as its dispatch is deleted and as it is removed; `absent(sid, seconds)` waits that long for a participant to be seen gone, and
-        says whether it is; `leave_within` is how many seconds an agent gets to leave once its dispatch is deleted, 0
-        where that may not be; `troubled` is told why an attempt failed.
+        as its dispatch is deleted, and as it is removed; `absent(sid, seconds)` waits that long for a participant to be
+        seen gone, and says whether it is; `leave_within` is how many seconds an agent gets to leave once its dispatch
+        is deleted, 0 where that may not be; `troubled` is told why an attempt failed.
         """
         self._api = api
         self._look = look

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import math
 import os
+import sys
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
@@ -37,6 +38,9 @@ from bouncer.patrol import Patrol
 from bouncer.room import GUARDING_ATTRIBUTE, Kind
 from bouncer.settings import Settings
 
+if sys.platform != "win32":
+    import resource
+
 logger = logging.getLogger("bouncer")
 
 TARGET_LOAD = 0.7
@@ -52,6 +56,9 @@ began. Those that hang take 30 s for that; each leaves nothing behind, so howeve
 REGISTER_TRIES = 66
 """How often a worker tries to reach its server again before it ends: for ten minutes, with 10 s between them. The
 framework's own 16 are two minutes; the rooms that wait for a successor (`GIVE_UP_AFTER`) would end with it."""
+FILES, FILES_PER_ROOM = 300, 50
+"""Open files that a worker and each room of it may take. 43 were counted for a room, nearly all of them sockets, on a
+machine with one network interface; with the usual limit of 1,024, forty rooms opened at once lost half of them."""
 SAY_AGAIN = 1.0
 """Seconds after which we say again that we guard the room, if that could not be said."""
 ENDED_WITHIN = 10.0
@@ -113,8 +120,9 @@ class Drain:
 class BouncerServer(AgentServer):
     """A worker that tells its rooms when it is being drained, replaces jobs, and remembers whether it failed."""
 
-    def __init__(self, budget: CallBudget, **options: Any) -> None:
+    def __init__(self, budget: CallBudget, max_rooms: int, **options: Any) -> None:
         super().__init__(**options)
+        self._max_rooms = max_rooms
         self.draining_rooms = Drain()
         self._budget = budget
         self._replacements = Replacements(lambda: not self._connecting)
@@ -124,6 +132,7 @@ class BouncerServer(AgentServer):
 
     async def run(self, *args: Any, **options: Any) -> None:
         """Be a worker until it is ended."""
+        allow_files(FILES + FILES_PER_ROOM * self._max_rooms)
         try:
             await super().run(*args, **options)
         except Exception:
@@ -166,6 +175,23 @@ class BouncerServer(AgentServer):
             self._loop.call_soon_threadsafe(begin)
 
 
+def allow_files(wanted: int) -> None:
+    """Raise the limit of files that our process may open, as far as we may; the log says if that isn't far enough."""
+    if sys.platform == "win32":
+        return
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft, hard = (math.inf if limit == resource.RLIM_INFINITY else limit for limit in limits)
+    allowed = min(wanted, hard)
+    if soft < allowed:
+        # A system may have a lower limit of its own.
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (int(allowed), limits[1]))
+            soft = allowed
+    if soft < wanted:
+        facts = {"limit": soft, "wanted": wanted, "setting": "BOUNCER_MAX_ROOMS"}
+        logger.warning("few open files are allowed", extra=facts)
+
+
 def agent_server(settings: Settings, budget: CallBudget) -> BouncerServer:
     """A worker that joins hidden, and takes rooms by how many it guards rather than by the machine's CPU."""
     # A bouncer has no use for the framework's speech models, and they take 220 MB for 20 rooms.
@@ -186,6 +212,7 @@ def agent_server(settings: Settings, budget: CallBudget) -> BouncerServer:
     port: dict[str, Any] = {} if settings.port is None else {"port": settings.port}
     server = BouncerServer(
         budget,
+        settings.max_rooms,
         max_retry=REGISTER_TRIES,
         job_executor_type=JobExecutorType.THREAD,
         # The worker itself never declines: what it declined would stay unguarded for ever. The server looks at the

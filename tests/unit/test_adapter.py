@@ -4,6 +4,7 @@ That the real one answers like this is for the end-to-end tests to show.
 """
 
 import asyncio
+import resource
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from threading import Thread
@@ -21,7 +22,7 @@ from livekit.agents.utils import http_context
 from livekit.protocol import agent, models
 
 from bouncer import Kind
-from bouncer.adapter import HUNG_PER_MINUTE, MAX_READERS, Drain, LiveKitRoom, agent_server
+from bouncer.adapter import HUNG_PER_MINUTE, MAX_READERS, Drain, LiveKitRoom, agent_server, allow_files
 from bouncer.adapter.calls import CALL_WITHIN, CallBudget
 from bouncer.api import ApiError, Trouble
 from bouncer.events import Info, Job, Transcribed
@@ -610,3 +611,39 @@ class TestBudget:
 
         await room.list_participants(urgent=True)
         assert len(far.asked) == 2
+
+
+class TestOpenFiles:
+    """A worker of many rooms takes more of them than a shell allows."""
+
+    @pytest.mark.parametrize(
+        ("limits", "allowed"),
+        [
+            pytest.param((1024, 4096), (3000, 4096), id="as many as are wanted"),
+            pytest.param((1024, 2048), (2048, 2048), id="as many as we may"),
+            pytest.param((1024, resource.RLIM_INFINITY), (3000, resource.RLIM_INFINITY), id="no hard limit"),
+            pytest.param((3000, 4096), None, id="enough already"),
+            pytest.param((resource.RLIM_INFINITY, resource.RLIM_INFINITY), None, id="no limit"),
+        ],
+    )
+    def test_the_limit_is_raised(
+        self, limits: tuple[int, int], allowed: tuple[int, int] | None, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Never lowered, and the log says if it isn't enough."""
+        setrlimit = Mock()
+        with patch.multiple(resource, getrlimit=Mock(return_value=limits), setrlimit=setrlimit):
+            allow_files(3000)
+
+        assert [each.args for each in setrlimit.call_args_list] == (
+            [(resource.RLIMIT_NOFILE, allowed)] if allowed else []
+        )
+        assert bool(caplog.records) == (allowed is not None and allowed[0] < 3000)
+
+    def test_a_system_with_a_limit_of_its_own_is_told_of(self, caplog: pytest.LogCaptureFixture) -> None:
+        """It refuses what the hard limit would allow."""
+        limits = {"getrlimit": Mock(return_value=(1024, 4096)), "setrlimit": Mock(side_effect=ValueError)}
+        with patch.multiple(resource, **limits):
+            allow_files(3000)
+
+        (record,) = caplog.records
+        assert (record.message, record.__dict__["limit"]) == ("few open files are allowed", 1024)
