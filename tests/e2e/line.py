@@ -20,8 +20,6 @@ class Line:
         self._calls: set[asyncio.Task[None]] = set()
         self.server = server
         """The server, as it is reached over this line."""
-        self.refused = 0
-        """Connections that were tried while it was cut."""
 
     def cut(self) -> None:
         """End all connections, and refuse new ones."""
@@ -40,7 +38,6 @@ class Line:
         return listening
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.refused += self._cut
         if self._cut:
             writer.transport.abort()
             return

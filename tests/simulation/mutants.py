@@ -129,7 +129,7 @@ MUTANTS = (
     mutant(
         "take a full reconnect for everybody's leaving",
         "bouncer.patrol",
-        "if all(self.tracker.has(info.sid) for info in infos):",
+        "if self._watching() and all(self.tracker.has(info.sid) for info in infos):",
         "if True:",
     ),
     mutant(
