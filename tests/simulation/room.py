@@ -425,6 +425,8 @@ class Bouncer:
         self.reported: set[tuple[str, str]] = set()
         self.trying: dict[str, str] = {}
         """Whom it is evicting, by sid, and the rule."""
+        self.went: dict[str, str] = {}
+        """Whom it has evicted, by sid, and the rule."""
         self.grounds: dict[str, tuple[Seen, Any, dict[str, str]]] = {}
         """What it last decided on somebody by: the room, the configuration, and whom it was evicting by which rule."""
         self.config: Any = None
@@ -525,8 +527,9 @@ class Bouncer:
                 self.room.broken("no minute has too many API calls", f"{calls}, and {allowed:.0f} are explained")
 
     def pause(self, sid: str, outcome: str, took: float) -> None:
-        """See that an attempt at somebody began a while after the last one failed, ever longer."""
+        """Note an attempt at somebody, and see that it began a while after the last one failed, ever longer."""
         now = self.room.loop.time()
+        self.attempts.append(now)
         if now - took < self.not_before.get(sid, 0.0) - EPSILON:
             self.room.broken("what fails is tried again ever more seldom", f"{sid}, {self.failures[sid]} times")
         if outcome in ("failed", "void"):
@@ -541,13 +544,18 @@ class Bouncer:
         By another rule, or with its principal, somebody may leave for whose sake this one had to.
         """
         seen, config, together = self.grounds[sid]
-        tracker, now, gone = self.patrol.tracker, self.patrol.tracker.room(), frozenset(self.line.evicted)
+        tracker, now, gone = self.patrol.tracker, self.patrol.tracker.room(), frozenset(self.went)
+        rules = {
+            *together.values(),
+            *self.trying.values(),
+            *(self.went.get(p.sid, together[sid]) for p in seen.participants),
+        }
         as_it_was = (
             now.watching_since == seen.watching_since
             and now.without(gone).participants == seen.without(gone).participants
             and now.humans_left_at == seen.humans_left_at
             and self.patrol.config == config
-            and {*together.values(), *self.trying.values()} == {together[sid]}
+            and rules == {together[sid]}
             and together.keys() <= self.trying.keys() | gone
             and not (tracker.blind or tracker.unsure)
         )
@@ -609,13 +617,13 @@ class Bouncer:
             case Evicted(finding, outcome, took, why):
                 if outcome == "void" and why.endswith("due"):
                     self.called_off(finding.participant.sid)
-                self.trying.pop(finding.participant.sid, None)
+                rule = self.trying.pop(finding.participant.sid, "")
                 self.line.leaving.discard(finding.participant.sid)
                 if outcome in ("removed", "left"):
                     self.line.evicted.add(finding.participant.sid)
+                    self.went[finding.participant.sid] = rule
                 if outcome == "removed" and not finding.participant.publisher:
                     self.removed[finding.participant.sid] = finding.participant.dispatch
-                self.attempts.append(room.loop.time())
                 self.pause(finding.participant.sid, outcome, took)
                 due = f"due {finding.verdict.due - room.began:.3f}"
                 room.note("evicted", finding.participant.sid, finding.rule.id, due, outcome, f"in {took:.3f} s")
