@@ -1,9 +1,28 @@
 """All that a policy may import, and nothing else."""
 
-from bouncer.policy import Action, Count, Glob, Globs, Hearing, Options, Policy, Seconds, Verdict, matches
-from bouncer.room import Instant, Kind, Participant, Role, Room, in_order, known_by
+from bouncer.policy import Action, Count, Hearing, Options, Policy, Seconds, Verdict
+from bouncer.room import (
+    LATE,
+    LONGEST_METADATA,
+    UNLISTED_FOR,
+    WAIT_FOR_LIFE,
+    Instant,
+    Kind,
+    Participant,
+    Role,
+    Room,
+    full_since,
+    in_order,
+    may_be_confirmed,
+    may_replace,
+)
+from bouncer.selectors import Glob, Globs, Selection, Selector, Texts, matches, selected_since, selects
 
 __all__ = [
+    "LATE",
+    "LONGEST_METADATA",
+    "UNLISTED_FOR",
+    "WAIT_FOR_LIFE",
     "Action",
     "Count",
     "Glob",
@@ -17,8 +36,15 @@ __all__ = [
     "Role",
     "Room",
     "Seconds",
+    "Selection",
+    "Selector",
+    "Texts",
     "Verdict",
+    "full_since",
     "in_order",
-    "known_by",
     "matches",
+    "may_be_confirmed",
+    "may_replace",
+    "selected_since",
+    "selects",
 ]

@@ -1,17 +1,20 @@
-"""The decision: verdicts, guards and the clock's reading in; who has to leave now out. Pure.
+"""The decision: verdicts, guards and now in; the agents that must leave out. Pure.
 
-This is the one place that compares a due date with now, and the one place that says whom the engine may ever touch:
+Only here is a due date compared with now, and only here is it decided which participants the engine may ever touch:
 whatever a policy yields, nothing but another agent that is present and not exempt gets into `Decision.evictions`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import islice
-from math import isfinite
+from math import inf, isfinite
+from types import TracebackType
 
-from bouncer.policy import Rule, Verdict, matches
-from bouncer.room import Instant, Participant, Role, Room
+from bouncer.policy import Policy, Rule, Verdict
+from bouncer.room import UNLISTED_FOR, Instant, Participant, Room
+from bouncer.selectors import Selector, matches
 
 BUDGET_WINDOW = 60.0
 """Seconds over which `max_per_minute` counts."""
@@ -22,11 +25,14 @@ NO_LIMIT = 2**31
 MAX_ERROR = 500
 """Characters that are kept of what a policy raised."""
 
+CONTESTED = "several participants claim to be the avatar of one and the same"
+"""Why a verdict is in doubt, unless its policy judges avatars like any agent."""
+
 RETELL = 0.5
 """Seconds by which a due date has to move before its notice is given again, so that rounding never repeats it."""
 
 
-class Held(StrEnum):
+class HeldBy(StrEnum):
     """What keeps a due verdict from being carried out."""
 
     EXEMPT = "exempt"
@@ -35,24 +41,81 @@ class Held(StrEnum):
     BUDGET = "max_per_minute"
 
 
+class Outcome(StrEnum):
+    """How an eviction ended."""
+
+    REMOVED = "removed"
+    """We removed it, and it was seen gone."""
+    LEFT = "left"
+    """We ended its job by deleting its dispatch, and it left in time."""
+    GONE = "gone"
+    """It had left already, without our doing."""
+    VOID = "void"
+    """Its identity belongs to another participant by now, or it is no longer due: nothing was done."""
+    DENIED = "denied"
+    """Our credentials may not remove participants."""
+    FAILED = "failed"
+    """The server didn't do it; it will be tried again."""
+    WOULD = "would"
+    """A dry run: it would have been evicted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One step of an attempt at an eviction: what was tried, when, for how many seconds, and whether it worked."""
+
+    step: str
+    at: Instant
+    took: float
+    ok: bool = True
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guards:
     """What the engine never does, whatever the policies say."""
 
     exempt_identities: tuple[str, ...] = ()
     exempt_agent_names: tuple[str, ...] = ()
+    exempt: tuple[Selector, ...] = ()
+    """The selectors of further participants that are exempt; one match is enough."""
+    dispatched_only: bool = False
+    """True if an exempt agent name counts only where a dispatch gives it, not as an agent's own word."""
     max_per_minute: int = 10
     keep_last_agent: bool = False
 
-    def exempts(self, participant: Participant) -> bool:
-        """Whether the configuration has put this participant beyond every policy."""
-        return matches(participant.identity, self.exempt_identities) or (
-            participant.agent_name != "" and matches(participant.agent_name, self.exempt_agent_names)
-        )
+    def exempts(self, who: Participant, now: Instant = inf) -> bool:
+        """Return True if the configuration has put this participant beyond every policy."""
+        return self.exempted_by(who, now) != ""
+
+    def exempted_by(self, who: Participant, now: Instant = inf) -> str:
+        """Return what makes a participant exempt, in words that say whose word is taken; empty if it isn't."""
+        if matches(who.identity, self.exempt_identities):
+            return "its identity"
+        dispatched = who.dispatch != ""
+        if self.dispatched_only and not dispatched and self.dispatch_known_at(who) <= now:
+            who = replace(who, agent_name="")
+        if who.agent_name and matches(who.agent_name, self.exempt_agent_names):
+            return f"its agent name, {_whose_word(who)}"
+        for selector in self.exempt:
+            if selector.matches(who):
+                keys = ", ".join(selector.found(who))
+                return f"its {keys}, {_whose_word(who)}" if selector.agent_name else f"its {keys}"
+        if who.principal and not who.contested and self.exempts(who.principal, now):
+            return "its principal, which is exempt"
+        return ""
+
+    def dispatch_known_at(self, who: Participant) -> Instant:
+        """Return when it can be known that no dispatch has its name; until then a name is taken at its word."""
+        own = who.joined_at + UNLISTED_FOR if self.dispatched_only and who.unlisted else -inf
+        return max(own, self.dispatch_known_at(who.principal)) if who.principal else own
 
     def without_budget(self) -> "Guards":
         """The same guards for what costs nothing, or was counted before."""
         return replace(self, max_per_minute=NO_LIMIT)
+
+
+def _whose_word(who: Participant) -> str:
+    return "which its dispatch gives" if who.dispatch else "which it gives itself"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +125,13 @@ class Finding:
     verdict: Verdict
     rule: Rule
     follows: bool = False
-    """Whether it is an avatar that follows its evicted principal: it costs none of the budget."""
+    """True if it is an avatar that follows its evicted principal."""
+    free: bool = False
+    """True if it costs none of the budget: an avatar that leaves in the same decision as its principal."""
 
     @property
     def participant(self) -> Participant:
-        """Whom it is about."""
+        """The participant that it is about."""
         return self.verdict.participant
 
     @property
@@ -76,11 +141,22 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Removal:
+    """A removal that has been sent, or the end of its dispatch: when, and of which participant."""
+
+    at: Instant
+    sid: str
+    identity: str
+
+
+@dataclass(frozen=True, slots=True)
 class Hold:
     """A finding that is due, and what holds it back."""
 
     finding: Finding
-    by: Held
+    by: HeldBy
+    why: str = ""
+    """For an exemption, what makes the participant exempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +171,8 @@ class Fault:
 class Ledger:
     """What has been done so far, so that nothing is done twice: the history that `decide` needs."""
 
-    sent: tuple[Instant, ...] = ()
-    """When removals were sent."""
+    sent: tuple[Removal, ...] = ()
+    """The removals that count against the budget."""
     leaving: frozenset[str] = frozenset()
     """Sids whose eviction is under way: for the policies they have left."""
     unsent: int = 0
@@ -109,6 +185,8 @@ class Ledger:
     """Sids whose removal failed, and when it may be tried again."""
     evicted: Mapping[str, Finding] = field(default_factory=dict)
     """Identities that were evicted, and why: what is left of them, an avatar, has to follow."""
+    owed: tuple[Finding, ...] = ()
+    """What was decided together with agents whose removal has been sent: due, whatever the room without them says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,18 +194,27 @@ class Decision:
     """What to do now, what is kept from being done, and when to look again."""
 
     evictions: tuple[Finding, ...] = ()
-    """Who has to leave now; each participant at most once, in order of (due, joined_at, sid)."""
+    """The participants that must leave now, each at most once, in order of (due, joined_at, sid)."""
     reports: tuple[Finding, ...] = ()
     """What is due, and only to be reported; each once per configuration."""
     notices: tuple[Finding, ...] = ()
-    """What the room should be told of in advance."""
+    """What the room is to be warned of."""
     held: tuple[Hold, ...] = ()
     """What is due, and held back."""
     pending: tuple[Finding, ...] = ()
     """What comes due later, earliest first."""
+    together: tuple[Finding, ...] = ()
+    """What is due because of others that leave too: once the removal of one is sent, the others are owed."""
     wake_at: Instant | None = None
     """Until this instant nothing changes by itself; None: not before something happens."""
     faults: tuple[Fault, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    """Every verdict on a participant that isn't leaving, whatever becomes of it, earliest first."""
+
+    def group(self, finding: Finding) -> tuple[Finding, ...]:
+        """Return what is due together with the eviction of this participant, its own verdict included."""
+        rules = {f.rule.id for f in self.together if f.participant.sid == finding.participant.sid}
+        return tuple(f for f in self.together if f.rule.id in rules)
 
 
 def decide(room: Room, rules: Sequence[Rule], guards: Guards, now: Instant, ledger: Ledger | None = None) -> Decision:
@@ -140,20 +227,22 @@ def decide(room: Room, rules: Sequence[Rule], guards: Guards, now: Instant, ledg
     findings: list[Finding] = []
     faults: list[Fault] = []
     for rule in rules:
-        try:
-            findings += _findings(rule, room)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # noqa: BLE001 - law 6: whatever a policy raises is a fault of that policy alone
-            faults.append(Fault(rule, _described(error)))
-
+        judged = judge(rule, room)
+        if isinstance(judged, Fault):
+            faults.append(judged)
+        else:
+            findings += judged
     order = {rule.id: position for position, rule in enumerate(rules)}
+    owed = {f.key: f for f in ledger.owed if f.rule.id in order and f.participant.sid not in ledger.leaving}
+    findings = [f for f in findings if f.key not in owed] + list(owed.values())
+
     findings.sort(key=lambda f: (f.verdict.due, f.participant.age, order[f.rule.id]))
     ahead = [f.verdict.due for f in findings]
     due = [f for f in findings if f.verdict.due <= now]
 
     last = _last_agent(findings, room, guards, now)
-    held = [Hold(f, by) for f in due if (by := _held(f, guards, last))]
+    held = [Hold(f, by, guards.exempted_by(f.participant, now)) for f in due if (by := _held(f, guards, now, last))]
+    ahead += [guards.dispatch_known_at(f.participant) for f in due]
     kept_back = {hold.finding.key for hold in held}
     free = [f for f in due if f.key not in kept_back and f.key not in ledger.handled]
     reports = [f for f in free if f.rule.action == "report"]
@@ -162,17 +251,22 @@ def decide(room: Room, rules: Sequence[Rule], guards: Guards, now: Instant, ledg
     for f in free:
         if f.rule.action == "evict" and ledger.retry_at.get(f.participant.sid, now) <= now:
             candidates.setdefault(f.participant.sid, f)
+    # Including those still JOINING: a principal that is back has its avatar again.
+    present = {p.identity for p in room.participants if p.is_agent}
+    gone = {i: f for i, f in ledger.evicted.items() if i not in present and not f.follows}
+    candidates |= {f.participant.sid: f for f in _avatars_of(gone, candidates, room, guards, now, ledger)}
     ahead += ledger.retry_at.values()
 
-    spent = [at + BUDGET_WINDOW for at in ledger.sent if at + BUDGET_WINDOW > now]
-    budget = max(0, guards.max_per_minute - len(spent) - ledger.unsent)
-    evictions = list(candidates.values())[:budget]
-    over = list(candidates.values())[budget:]
-    held += [Hold(f, Held.BUDGET) for f in over]
+    in_order = sorted(candidates.values(), key=lambda f: (f.verdict.due, f.participant.age))
+    evictions, over = _within_budget(in_order, guards, now, ledger)
     if over:
-        ahead += spent
+        ahead += [removal.at + BUDGET_WINDOW for removal in ledger.sent]
 
-    evictions += _with_their_avatars(evictions, room, guards, now, ledger)
+    principals, leaving = {f.participant.identity: f for f in evictions}, {f.participant.sid for f in evictions}
+    avatars = _avatars_of(principals, leaving, room, guards, now, ledger)
+    evictions += [replace(f, free=True) for f in avatars]
+    leaving |= {f.participant.sid for f in avatars}
+    held += [Hold(f, HeldBy.BUDGET) for f in over if f.participant.sid not in leaving]
     notices, notice_times = _notices(findings, guards, ledger, now)
     ahead += notice_times
     return Decision(
@@ -181,9 +275,21 @@ def decide(room: Room, rules: Sequence[Rule], guards: Guards, now: Instant, ledg
         notices=tuple(notices),
         held=tuple(held),
         pending=tuple(f for f in findings if f.verdict.due > now),
+        together=tuple(f for f in free if f.rule.together and f.rule.action == "evict"),
         wake_at=min((at for at in ahead if at > now), default=None),
         faults=tuple(faults),
+        findings=tuple(findings),
     )
+
+
+def judge(rule: Rule, room: Room) -> list[Finding] | Fault:
+    """Return what the rule says of the room, the earliest verdict on each participant."""
+    try:
+        return _findings(rule, room)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - law 6: whatever a policy raises is a fault of that policy alone
+        return Fault(rule, _described(error, rule.policy))
 
 
 def _findings(rule: Rule, room: Room) -> list[Finding]:
@@ -191,59 +297,70 @@ def _findings(rule: Rule, room: Room) -> list[Finding]:
 
     Raises: whatever the policy raises; ValueError for a verdict that can't be one.
     """
-    present = {p.sid: p for p in room.participants}
+    evictable = {p.sid: p for p in room.agents_and_avatars}
     earliest: dict[str, Verdict] = {}
-    limit = (len(present) + 4) ** 2
+    limit = (len(room.participants) + 4) ** 2
     for count, verdict in enumerate(islice(iter(rule.policy.evaluate(room)), limit + 1)):
         if count == limit:
-            raise ValueError(f"more than {limit} verdicts on {len(present)} participants")
-        who = present.get(verdict.participant.sid)
+            raise ValueError(f"more than {limit} verdicts on {len(room.participants)} participants")
+        who = evictable.get(verdict.participant.sid)
         if who is None:
-            raise ValueError("a verdict on somebody who is not in the room")
-        if not _evictable(who, room):
-            raise ValueError(f"a verdict on a participant that may never be evicted (its role is {who.role})")
+            here = [p for p in room.participants if p.sid == verdict.participant.sid]
+            why = f"may never be evicted (its role is {here[0].role})" if here else "is not in the room"
+            raise ValueError(f"a verdict on a participant that {why}")
         if not isfinite(verdict.due):
             raise ValueError(f"a due date that is no point in time: {verdict.due}")
-        if rule.only is not None and not matches(who.agent_name, rule.only):
+        since = rule.judges_since(who)
+        if since is None:
             continue
-        plain = Verdict(who, verdict.due, str(verdict.reason), str(verdict.doubt))
+        doubt = str(verdict.doubt) or ("" if rule.judges_avatars or not who.contested else CONTESTED)
+        # An attribute that brings an agent under the rule gives it as much time as joining does.
+        due = verdict.due if since <= who.joined_at else max(verdict.due, since + rule.gives)
+        plain = Verdict(who, due, str(verdict.reason), doubt)
         known = earliest.get(who.sid)
         if known is None or plain.due < known.due:
             earliest[who.sid] = plain
     return [Finding(verdict, rule) for verdict in earliest.values()]
 
 
-def _described(error: BaseException) -> str:
-    """What a policy raised, cut to MAX_ERROR characters: it may quote the whole room. Its text may raise as well."""
+def _described(error: BaseException, policy: Policy) -> str:
+    """Describe what a policy raised and where, in MAX_ERROR characters: it may quote the whole room."""
     try:
         text = str(error)
     except BaseException as failure:  # noqa: BLE001 - as above
         text = f"its text raises {type(failure).__name__}"
-    return f"{type(error).__name__}: {text}"[:MAX_ERROR]
+    place = _place(error.__traceback__, policy)
+    return f"{type(error).__name__}: {text}"[: MAX_ERROR - len(place)] + place
 
 
-def _evictable(who: Participant, room: Room) -> bool:
-    # An avatar may be judged too, once its principal is gone; no other role ever is.
-    return who.active and who.identity != room.me and who.role in (Role.AGENT, Role.AVATAR)
+def _place(traceback: TracebackType | None, policy: Policy) -> str:
+    """Name the file and the line in which a policy raised; for a verdict that can't be one, where it evaluates."""
+    place = ""
+    while traceback:
+        file = traceback.tb_frame.f_code.co_filename
+        place = f" ({file}:{traceback.tb_lineno})" if file != __file__ else ""
+        traceback = traceback.tb_next
+    code = getattr(getattr(type(policy), "evaluate", None), "__code__", None)
+    return place or (f" ({code.co_filename}:{code.co_firstlineno})" if code else "")
 
 
-def _held(finding: Finding, guards: Guards, last: str = "") -> Held | None:
+def _held(finding: Finding, guards: Guards, now: Instant, last: str = "") -> HeldBy | None:
     """What holds a due finding back; `last` is the sid of the agent that has to stay, if any."""
-    if guards.exempts(finding.participant):
-        return Held.EXEMPT
+    if guards.exempts(finding.participant, now):
+        return HeldBy.EXEMPT
     if finding.rule.action == "report":
         return None
     if finding.verdict.doubt:
-        return Held.DOUBT
+        return HeldBy.DOUBT
     if finding.participant.sid == last and not finding.rule.may_clear_room:
-        return Held.LAST
+        return HeldBy.LAST
     return None
 
 
 def _last_agent(findings: Iterable[Finding], room: Room, guards: Guards, now: Instant) -> str:
     """The sid of the agent that `keep_last_agent` keeps: once all are due, the one that came due last; "" if none.
 
-    Nobody is kept company by an orphaned avatar.
+    An orphaned avatar does not count as the last agent.
 
     It goes by all that came due rather than by what is left to do, so that time alone never takes an eviction back.
     """
@@ -251,23 +368,43 @@ def _last_agent(findings: Iterable[Finding], room: Room, guards: Guards, now: In
         return ""
     first: dict[str, Instant] = {}
     for f in findings:
-        if f.rule.action == "evict" and f.verdict.due <= now and _held(f, guards) is None:
+        if f.rule.action == "evict" and f.verdict.due <= now and _held(f, guards, now) is None:
             first.setdefault(f.participant.sid, f.verdict.due)
-    agents = [a for a in room.agents if not (guards.exempts(a) or a.principal_left_at is not None)]
+    agents = [a for a in room.agents if not (guards.exempts(a, now) or a.principal_left_at is not None)]
     if not agents or any(agent.sid not in first for agent in agents):
         return ""
     return min(agents, key=lambda agent: (-first[agent.sid], agent.age)).sid
 
 
-def _with_their_avatars(
-    evictions: Iterable[Finding], room: Room, guards: Guards, now: Instant, ledger: Ledger
+def _within_budget(
+    candidates: Iterable[Finding], guards: Guards, now: Instant, ledger: Ledger
+) -> tuple[list[Finding], list[Finding]]:
+    """Divide those who have to leave into those that may be evicted now and those that have to wait.
+
+    An identity that is back after each removal takes half of the budget at most, so that it shields no one else.
+    """
+    sent = [removal for removal in ledger.sent if removal.at + BUDGET_WINDOW > now]
+    of_identity, of_sid = Counter(each.identity for each in sent), Counter(each.sid for each in sent)
+    left = max(0, guards.max_per_minute - len(sent) - ledger.unsent)
+    share = (guards.max_per_minute + 1) // 2
+    within: list[Finding] = []
+    over: list[Finding] = []
+    for finding in candidates:
+        who = finding.participant
+        earlier = of_identity[who.identity] - of_sid[who.sid]
+        (within if len(within) < left and earlier < share else over).append(finding)
+    return within, over
+
+
+def _avatars_of(
+    principals: Mapping[str, Finding],
+    leaving: Container[str],
+    room: Room,
+    guards: Guards,
+    now: Instant,
+    ledger: Ledger,
 ) -> list[Finding]:
-    """The avatars of those who are being or were evicted: they leave in the same decision, whatever the budget."""
-    # Also those that are still JOINING: whoever is back has its avatar again.
-    present = {p.identity for p in room.participants if p.is_agent}
-    principals = {i: f for i, f in ledger.evicted.items() if i not in present and not f.follows}
-    principals |= {f.participant.identity: f for f in evictions}
-    leaving = {f.participant.sid for f in evictions}
+    """The avatars of evicted principals, except those leaving anyway."""
     return [
         Finding(
             Verdict(avatar, principal.verdict.due, "is the avatar of an evicted agent"), principal.rule, follows=True
@@ -276,8 +413,9 @@ def _with_their_avatars(
         if (principal := principals.get(avatar.on_behalf_of))
         and avatar.sid not in leaving
         and (avatar.sid, principal.rule.id) not in ledger.handled
-        and avatar.active
-        and not guards.exempts(avatar)
+        and avatar.evictable
+        and not avatar.contested
+        and not guards.exempts(avatar, now)
         and ledger.retry_at.get(avatar.sid, now) <= now
     ]
 
@@ -290,7 +428,7 @@ def _notices(
     times: list[Instant] = []
     for f in findings:
         due, notice = f.verdict.due, f.rule.notice
-        if not notice or due <= now or _held(f, guards):
+        if not notice or due <= now or _held(f, guards, now):
             continue
         times.append(due - notice)
         told = ledger.noticed.get(f.key)

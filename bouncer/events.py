@@ -6,8 +6,45 @@ simulations and replays make them by hand.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from bouncer.room import Instant, Kind
+
+
+class Medium(StrEnum):
+    """What a track carries."""
+
+    AUDIO = "audio"
+    VIDEO = "video"
+    DATA = "data"
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A track that a participant has published."""
+
+    medium: Medium
+    name: str = ""
+    muted: bool = False
+    encrypted: bool = False
+    """End to end: a bystander can tell that it is there, and nothing more."""
+
+
+class Channel(StrEnum):
+    """How something that a participant does reaches a bystander.
+
+    The server vouches for the sender, except for TEXT and BYTES: an agent may write in another participant's name.
+    """
+
+    TRACK = "track"
+    """A track published or unmuted."""
+    DATA = "data"
+    """A data packet."""
+    DTMF = "dtmf"
+    TEXT = "text"
+    """A text stream, or a piece of one, on any topic."""
+    BYTES = "bytes"
+    """A byte stream, or a piece of one, on any topic."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,17 +55,29 @@ class Info:
     identity: str
     kind: Kind = Kind.STANDARD
     simulated: bool = False
-    """Whether its `kind_details` name SIMULATION."""
+    """True if its `kind_details` name SIMULATION."""
     active: bool = True
     joined_at: Instant = 0.0
     joined_ms: int = 0
     attributes: Mapping[str, str] = field(default_factory=dict, hash=False)
+    name: str = ""
+    """The display name."""
+    metadata: str = ""
+    """The participant's own metadata: any text, of up to 512 KiB."""
     audio: bool = False
-    """Whether it has published an audio track."""
+    """True if it has published an audio track."""
+    publications: tuple[Publication, ...] = ()
+    """The tracks that it has published now."""
     agent_grant: bool | None = None
     """`permission.agent`; None where the source doesn't show it. Only lists do."""
     hidden: bool | None = None
     """`permission.hidden`; None where the source doesn't show it. Only lists do."""
+    recorder: bool | None = None
+    """`permission.recorder`; None where the source doesn't show it. Only lists do."""
+    can_publish: bool | None = None
+    """`permission.can_publish`; None where the source doesn't show it. Only lists do."""
+    can_send_data: bool | None = None
+    """`permission.can_publish_data`; None where the source doesn't show it. Only lists do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +88,10 @@ class Job:
     job: str
     agent_name: str
     identity: str
-    publisher: str = ""
-    """For a job of type JT_PUBLISHER, the identity of the participant it serves."""
+    metadata: str = ""
+    """The metadata of its dispatch."""
+    serves: str = ""
+    """For a job of type JT_PUBLISHER or JT_PARTICIPANT, the identity of the participant it serves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +119,7 @@ class Stalled:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """A participant joined, became ACTIVE, or shows itself anew."""
+    """A participant joined, became ACTIVE, or showed itself again."""
 
     at: Instant
     info: Info
@@ -92,20 +143,50 @@ class Attributes:
 
 
 @dataclass(frozen=True, slots=True)
+class Described:
+    """A participant's display name or metadata changed; these are both of them."""
+
+    at: Instant
+    sid: str
+    name: str
+    metadata: str
+
+
+@dataclass(frozen=True, slots=True)
 class Signal:
-    """A participant gave a sign of life by a track, data or text."""
+    """A participant gave a sign of life: a track, data or text."""
 
     at: Instant
     sid: str
     active: bool = True
-    """Whether it counts as doing something (data, text, a track published or unmuted), not just as being there."""
+    """True if it counts as doing something (data, text, a track published or unmuted), not just as being there."""
     audio: bool = False
-    """Whether it has published an audio track with it."""
+    """True if it has published an audio track with it."""
+    channel: Channel | None = None
+    """How it reached us; None if it only shows that the participant is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A participant's tracks changed; these are all of them."""
+
+    at: Instant
+    sid: str
+    publications: tuple[Publication, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Encrypted:
+    """A participant's data packets and streams are encrypted end to end from now on, or no longer."""
+
+    at: Instant
+    sid: str
+    encrypted: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What is heard of a participant changed."""
+    """What we hear of a participant changed."""
 
     at: Instant
     """Since when it is so: dated back to when the sound began or ended."""
@@ -116,10 +197,13 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Transcribed:
-    """A participant sent (a piece of) a transcription."""
+    """A transcription, or a piece of one, was sent in a participant's name."""
 
     at: Instant
     identity: str
+    """The name it is written in: a transcriber writes in the speaker's name."""
+    writer: str = ""
+    """The identity that wrote it, where that is known and is another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +224,24 @@ class Dispatched:
     jobs: tuple[Job, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Earlier:
+    """What a gatekeeper saw of the room before we came. Told once, right after we are connected."""
+
+    at: Instant = field(kw_only=False)
+    opened_at: Instant | None = None
+    """When the room opened."""
+    people_left_at: Instant | None = None
+    """When the last person left, if no one has come since."""
+    evicted_at: Mapping[str, Instant] = field(default_factory=dict, hash=False)
+    """When identities were evicted."""
+    alive_at: Mapping[str, Instant] = field(default_factory=dict, hash=False)
+    """When participants, by sid, last gave a sign of life."""
+
+
 @dataclass(frozen=True, slots=True)
 class RemovalSent:
-    """A removal of ours that had gone out to the server at `at` has succeeded."""
+    """A removal of ours has succeeded; it had gone out to the server at `at`."""
 
     at: Instant
     identity: str
@@ -155,10 +254,14 @@ Event = (
     | Joined
     | Left
     | Attributes
+    | Described
     | Signal
+    | Published
+    | Encrypted
     | Heard
     | Transcribed
     | Listed
     | Dispatched
+    | Earlier
     | RemovalSent
 )

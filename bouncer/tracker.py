@@ -1,86 +1,77 @@
 """The memory of one room: events in, a `Room` of dated facts out. It does no I/O and reads no clock.
 
 Events are hints and lists are the truth (LiveKit announces silent participants late, or never), so both end in the
-same two operations: somebody is seen, somebody is gone. A participant is gone when an event says so or two lists in a
-row lack it, and its history outlives that for a while: a full reconnect replays everybody's leaving and joining.
+same two operations: a participant is seen, a participant is gone. It is gone when an event says so or two lists in a
+row don't show it. Its history outlives that for a while: a full reconnect replays everyone's leaving and joining.
+
+This file keeps who is here. What they are is in `people`, what they do in `conversation`.
 """
 
-import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import chain
 
+from bouncer.conversation import Conversation, Voice
 from bouncer.events import (
     Attributes,
     Connected,
+    Described,
     Disconnected,
     Dispatched,
+    Earlier,
+    Encrypted,
     Event,
     Heard,
     Info,
-    Job,
     Joined,
     Left,
     Listed,
+    Published,
     RemovalSent,
     Signal,
     Stalled,
     Transcribed,
 )
-from bouncer.room import ACTIVE_STATES, JOB_IDENTITY, UNLISTED_FOR, Instant, Kind, Participant, Role, Room
+from bouncer.people import Member, Named, People, introduce, shortened
+from bouncer.room import Instant, Participant, Role, Room
 
-AGENT_NAME_ATTRIBUTES = ("lk.agent_name", "lk.agent.name")
-"""Where an agent's name stands: stamped by the server for every worker, then as the Python worker writes it."""
 STATE_ATTRIBUTE = "lk.agent.state"
-ON_BEHALF_OF_ATTRIBUTE = "lk.publish_on_behalf"
 
 MISSING_FOR = 0.9
-"""Seconds between two lists in a row that lack somebody, for them to be gone: one may drop somebody for a moment in a
-cluster (livekit/livekit #4316), and so may the next if it is asked for at once."""
+"""Seconds between two lists in a row without a participant, for it to be gone. In a cluster one list may drop it for a
+moment (livekit/livekit #4316), and so may the next if it is requested at once."""
 ANNOUNCED_WITHIN = 3.0
-"""Seconds by which LiveKit is late at most with what a participant that publishes nothing says of itself."""
-LONGEST_NAME = 256
-"""Characters of a name or a state that are kept as they are; LiveKit takes no longer identities."""
+"""Seconds by which LiveKit's announcements of a participant that publishes nothing are late at most."""
+RECENT = 10.0
+"""Seconds for which speech that has ended still counts where it made an agent due: longer than an eviction takes."""
+STAY_WITHIN = 20.0
+"""Seconds within which an identity that is back continues its stay. LiveKit lists a lost connection about as long."""
 MAX_DEPARTED = 1024
 """How many of those who left are remembered, in case they are back with the same sid after a reconnect."""
 
 
 @dataclass(slots=True)
-class _Member:
-    """What is remembered of one sid."""
+class _Connection:
+    """How we came to know of one sid, and when."""
 
-    info: Info
+    member: Member
+    voice: Voice
+    first_at: Instant
+    """When it was first seen."""
     seen_at: Instant
-    agent_name: str
-    """As claimed at first sight: agents can rewrite it later, and a name decides over others too."""
-    on_behalf_of: str
+    """When it was first seen, or was back."""
     alive_at: Instant
-    active_at: Instant
-    state: str = ""
-    state_at: Instant = 0.0
+    after_ms: int = 0
+    """The milliseconds of the youngest participant of which we saw that it came before this one."""
+    earlier_jobs: frozenset[str] | None = None
+    """The jobs of the earlier connection whose stay it continues; None if it continues none."""
     told_at: Instant = 0.0
-    """As of when it was last shown; a list that was asked for earlier knows less."""
-    jobs: tuple[Job, ...] = ()
-    """All that were listed with its identity. Those that are over are listed too, and say nothing of it."""
-    job_sought: bool = False
-    """Whether the dispatches were asked for so late that its job would have been listed, if it has one."""
-    reused: bool = False
-    """Whether its identity isn't made from a job's id, and was another's before: so may be a job that is listed."""
-    transcribed: bool = False
-    audio: bool = False
-    heard: bool | None = None
-    """Whether it is heard speaking; None while that is not known."""
-    speaking_since: Instant | None = None
-    spoke_at: Instant | None = None
-    unanswered_since: Instant | None = None
-    reacted_at: Instant = 0.0
-    """When it last reacted; what is heard is told late, and dated back."""
-    chatting_since: Instant | None = None
-    missing_since: Instant | None = None
-    """When the first of the last lists in a row was asked for that lacked it."""
-    left_at: Instant | None = None
-    principal_left_at: Instant | None = None
+    """As of when it was last shown; a list that was requested earlier knows less."""
+    shown: Info | None = None
+    """How it was last shown, if it hasn't changed since: to be shown so again says nothing new."""
+    made: Participant | None = None
+    """What was last made of it, if that still holds."""
+    left_at: Instant = 0.0
 
 
 @dataclass(slots=True)
@@ -88,30 +79,41 @@ class Tracker:
     """Keeps the record of one room. Feed it with `apply`, read it with `room`."""
 
     my_agent_name: str = "bouncer"
-    """The agent name under which bouncers are dispatched: who else has it, hidden and dispatched, is one of us."""
+    """The agent name under which bouncers are dispatched."""
     blind: bool = True
-    """Whether the connection is down or not yet made, so that nothing may be decided."""
-    _me: str = ""
+    """True if the connection is down or not yet made, so that nothing may be decided."""
     _watching_since: Instant = 0.0
-    _members: dict[str, _Member] = field(default_factory=dict)
-    _by_identity: dict[str, str] = field(default_factory=dict)
-    _departed: OrderedDict[str, _Member] = field(default_factory=OrderedDict)
-    _jobs: dict[str, tuple[Job, ...]] = field(default_factory=dict)
-    _replaced: set[str] = field(default_factory=set)
-    """The jobs beside which a newer one of their dispatch was seen: who is back with such a job's token is no newer."""
-    _avatars: dict[str, str] = field(default_factory=dict)
-    """The sids of the avatars, also orphaned ones, by the identity of the principal that they name."""
-    _humans_came: bool = False
-    _humans_left_at: Instant | None = None
+    _opened_before_at: Instant | None = None
+    _left_before_at: Instant | None = None
+    """When a gatekeeper saw the last person leave, before we came."""
+    _last_at: Instant = 0.0
+    """The date of the latest event."""
+    _here: dict[str, _Connection] = field(default_factory=dict)
+    _missing: dict[str, Instant] = field(default_factory=dict)
+    """By sid, when the first of the last lists in a row without it was requested."""
+    _departed: OrderedDict[str, _Connection] = field(default_factory=OrderedDict)
+    _last: dict[str, str] = field(default_factory=dict)
+    """By identity, the sid of its last connection that departed and is remembered."""
+    _listed_at: Instant = float("-inf")
+    """When the latest list was requested: those first seen since have joined since."""
+    _listed_ms: int = 0
+    """The milliseconds of the youngest participant that was here by then."""
+    _people: People = field(init=False)
+    _conversation: Conversation = field(init=False)
     _evicted_at: OrderedDict[str, Instant] = field(default_factory=OrderedDict)
+
+    def __post_init__(self) -> None:
+        self._people = People(self.my_agent_name)
+        self._conversation = Conversation(self._people)
 
     def apply(self, event: Event) -> None:
         """Take in one event. Events of one source come in order; sources may be interleaved at will."""
+        self._last_at = max(self._last_at, event.at)
         match event:
             case Connected(at, me, others):
-                self._me, self.blind = me.identity, False
+                self._people.me, self.blind = me.identity, False
                 self._watch_anew(at)
-                self._take_list(at, at, (me, *others))
+                self._take_list(at, at, (me, *others), complete=False)
             case Disconnected():
                 self.blind = True
             case Stalled(at):
@@ -122,375 +124,411 @@ class Tracker:
             case Left(at, sid):
                 self._leave(sid, at)
                 self._settle(at)
-            case Attributes(sid=sid) | Signal(sid=sid) | Heard(sid=sid):
-                if member := self._members.get(sid):
-                    self._take_sign(member, event)
-            case Transcribed(at, identity):
-                if member := self._members.get(self._by_identity.get(identity, "")):
-                    member.transcribed = True
-                    self._react(member, at)
-                    self._alive(member, at, active=True)
+            case (
+                Attributes(sid=sid)
+                | Described(sid=sid)
+                | Encrypted(sid=sid)
+                | Heard(sid=sid)
+                | Published(sid=sid)
+                | Signal(sid=sid)
+            ):
+                if known := self._here.get(sid):
+                    self._take_sign(known, event)
+                    self._changed(known)
+                    if isinstance(event, Attributes | Described) and self._people.named != Named():
+                        # The configuration may say what it is by what it is called.
+                        self._settle(event.at)
+            case Transcribed(at, identity, writer):
+                named = self._here.get(self._people.sid_of(identity))
+                self._conversation.transcribe(named.voice if named else None, writer, at)
+                if named:
+                    self._alive(named, at)
+                    self._changed(named)
             case Listed(at, asked_at, infos):
                 self._take_list(at, asked_at, infos)
             case Dispatched(at, asked_at, jobs):
-                self._jobs = _by_identity(jobs)
-                for known in self._members.values():
-                    known.jobs = self._jobs.get(known.info.identity, known.jobs)
-                    known.job_sought |= known.info.joined_at + UNLISTED_FOR <= asked_at
-                remembered = chain(jobs, *(known.jobs for known in self._members.values()))
-                self._replaced &= {job.job for job in remembered}
+                self._people.dispatched(asked_at, jobs)
+                self._take_jobs()
                 self._settle(at)
             case RemovalSent(at, identity):
-                self._evicted_at[identity] = at
-                self._evicted_at.move_to_end(identity)
-                if len(self._evicted_at) > MAX_DEPARTED:
-                    self._evicted_at.popitem(last=False)
+                self._note_eviction(identity, at)
+            case Earlier():  # pragma: no branch - mypy proves that there is no other
+                self._believe(event)
+
+    def configure(
+        self, at: Instant, *, named: Named | None = None, hears: bool = False, ignored: Collection[str] = ()
+    ) -> None:
+        """Take in the configuration in force: whom it names, whether it listens, which tracks are no one's voice."""
+        named = named or Named()
+        if named != self._people.named:
+            self._people.configure(named)
+            self._settle(at)
+        self._conversation.configure(at, hears=hears, ignored=ignored)
+        self._make_anew()
 
     def _watch_anew(self, at: Instant, *, believe_nothing: bool = False) -> None:
-        """Begin a new time of watching: what was not watched is nobody's fault.
+        """Begin a new time of watching: unwatched time counts for no one.
 
-        If we believe nothing, what we just heard proves nobody alive: it may be old.
+        If we believe nothing, recent news proves no life: it may be old.
         """
-        self._watching_since = at
-        for member in self._members.values():
-            if believe_nothing:
-                member.alive_at = member.info.joined_at
-            member.unanswered_since = member.chatting_since = None
+        self._watching_since, self._opened_before_at = at, None
+        if self._left_before_at is not None:
+            self._left_before_at = at
+        if believe_nothing:
+            for known in self._here.values():
+                known.alive_at = known.member.info.joined_at
+        self._conversation.watch_anew()
+        self._make_anew()
+
+    def _believe(self, earlier: Earlier) -> None:
+        """Take in what a gatekeeper saw before we came: its time wasn't unwatched."""
+        self._opened_before_at, self._left_before_at = earlier.opened_at, earlier.people_left_at
+        for identity, at in sorted(earlier.evicted_at.items(), key=lambda item: item[1]):
+            self._note_eviction(identity, at)
+        for sid, at in earlier.alive_at.items():
+            if known := self._here.get(sid):
+                known.alive_at = max(known.alive_at, at)
+        self._make_anew()
+
+    def _note_eviction(self, identity: str, at: Instant) -> None:
+        if (back := self._here.get(self._people.sid_of(identity))) and back.first_at > at:
+            self._end_stay(back)
+        self._evicted_at[identity] = at
+        self._evicted_at.move_to_end(identity)
+        if len(self._evicted_at) > MAX_DEPARTED:
+            self._evicted_at.popitem(last=False)
 
     def has(self, sid: str) -> bool:
-        """Whether this participant is in the room, as far as we know."""
-        return sid in self._members
+        """Return True if this participant is in the room, as far as we know."""
+        return sid in self._here
+
+    @property
+    def present(self) -> frozenset[str]:
+        """The sids in the room, as far as we know."""
+        return frozenset(self._here)
 
     @property
     def unsure(self) -> frozenset[str]:
-        """The sids that the last list lacked, and of which nothing else says that they are gone."""
-        return frozenset(sid for sid, member in self._members.items() if member.missing_since is not None)
+        """The sids that were missing from the last list, and that nothing else shows to be gone."""
+        return frozenset(self._missing)
 
     @property
-    def heirs(self) -> frozenset[str]:
-        """The sids of those who are somebody's avatar if the one that the last list lacked is gone."""
-        unsure = self.unsure
-        orphaned = {principal for principal, sid in self._avatars.items() if sid in unsure}
-        members = self._members.items()
-        return frozenset(sid for sid, m in members if m.on_behalf_of in orphaned and _claims_principal(m)) - unsure
+    def fallback_avatars(self) -> frozenset[str]:
+        """The sids that take over as avatars if those missing from the last list have left."""
+        return self._people.fallback_avatars(self.unsure)
 
     @property
     def unsettled(self) -> frozenset[str]:
-        """The sids of the agents, also JOINING ones, of whom it isn't known yet of which dispatch they are, if any."""
-        return frozenset(sid for sid, member in self._members.items() if self._is_unsettled(member))
+        """The sids of the agents, JOINING ones included, whose dispatch is not known yet, nor that they have none."""
+        return self._people.unsettled
 
     def room(self) -> Room:
         """The room as it is known now; equal facts give equal rooms."""
+        participants = tuple(known.made or self._made(known) for known in self._here.values())
+        humans_left_at = self._watched(self._people.humans_left_at)
+        if humans_left_at is None and not any(p.is_human for p in participants):
+            humans_left_at = self._left_before_at
         return Room(
-            me=self._me,
-            participants=tuple(map(self._participant, self._members.values())),
+            me=self._people.me,
+            participants=participants,
             watching_since=self._watching_since,
-            humans_left_at=self._watched(self._humans_left_at),
+            opened_before_at=self._opened_before_at,
+            humans_left_at=humans_left_at,
             evicted_at=dict(self._evicted_at),
         )
 
+    def _made(self, known: _Connection) -> Participant:
+        """Return the participant that policies see. That of a quiet person in a crowd is kept until it changes."""
+        made, voice = self._participant(known), known.voice
+        recent = self._is_recent(voice.spoke_at) or (voice.chatted and self._is_recent(voice.chatted[1]))
+        if self._people.stands_alone(known.member) and not recent:
+            known.made = made
+        return made
+
+    def _changed(self, known: _Connection) -> None:
+        """Take in that what is known of a participant may have changed."""
+        known.made = None
+        self._people.sort(known.member)
+
+    def _make_anew(self) -> None:
+        """Keep nothing that was made of anyone."""
+        for known in self._here.values():
+            known.made = None
+
+    def departed(self) -> Iterator[tuple[Participant, Instant]]:
+        """Yield those that left, as they were, and when; the latest first. Only the latest are remembered."""
+        for known in reversed(self._departed.values()):
+            yield self._participant(known), known.left_at
+
+    def left_since(self, infos: Iterable[Info]) -> tuple[Participant, ...]:
+        """Return those of a list that have left since, as they were: in a full reconnect that is everyone."""
+        gone = (self._departed.get(info.sid) for info in infos if info.sid not in self._here)
+        return tuple(self._participant(known) for known in gone if known)
+
+    def _is_recent(self, at: Instant | None) -> bool:
+        """Return True if it is so recent that a verdict that rests on it may not have been carried out yet."""
+        return at is not None and at >= self._last_at - RECENT
+
     def _watched(self, at: Instant | None) -> Instant | None:
-        """The instant, or since when we watch if that is later: unwatched time is nobody's fault."""
+        """Return the instant, but not from before we began to watch: unwatched time counts for no one."""
         return None if at is None else max(at, self._watching_since)
 
-    def _participant(self, member: _Member) -> Participant:
-        info, job = member.info, _job(member)
-        is_avatar = self._avatars.get(member.on_behalf_of) == info.sid
+    def _participant(self, known: _Connection, *, avatars: bool = True) -> Participant:
+        member, voice = known.member, known.voice
+        info, job, is_avatar = member.info, member.job, self._people.is_avatar(member)
+        principal = self._here.get(self._people.sid_of(member.on_behalf_of)) if is_avatar and avatars else None
         return Participant(
             sid=info.sid,
             identity=info.identity,
             kind=info.kind,
-            # What it does is kept as of any agent, in case it turns out to be one.
-            role=Role.OTHER if self._may_be_bouncer(member) else self._role(member),
-            agent_name=job.agent_name if job else member.agent_name,
+            role=self._people.public_role(member),
+            role_at=member.role_at,
+            agent_name=member.agent_name,
             dispatch=job.dispatch if job else "",
             dispatches=frozenset(job.dispatch for job in member.jobs),
-            replaced=job is not None and job.job in self._replaced,
-            publisher=job.publisher if job else "",
+            replaced=self._people.replaced(member),
+            dispatch_metadata=shortened(job.metadata) if job else "",
+            serves=job.serves if job else "",
             attributes=info.attributes,
+            attributes_at=member.attributes_at,
+            name=info.name,
+            name_at=member.name_at,
+            metadata=info.metadata,
+            metadata_at=member.metadata_at,
             hidden=bool(info.hidden),
+            agent_grant=bool(info.agent_grant),
+            foreign=self._people.is_foreign(member),
             on_behalf_of=member.on_behalf_of if is_avatar else "",
+            principal=self._participant(principal, avatars=False) if principal else None,
             active=info.active,
-            joined_at=info.joined_at,
+            joined_at=member.since,
             joined_ms=info.joined_ms,
-            alive_at=member.alive_at,
-            active_at=max(member.active_at, self._watching_since),
-            observable=member.state != "" or member.transcribed or not member.audio or self._heard(member) is not None,
-            state=member.state,
-            state_at=max(member.state_at, self._watching_since),
-            speaking_since=self._watched(member.speaking_since),
-            spoke_at=member.spoke_at,
-            unanswered_since=self._watched(member.unanswered_since),
-            chatting_since=self._watched(member.chatting_since),
+            order=member.order,
+            alive_at=known.alive_at,
+            active_at=max(voice.active_at, self._watching_since),
+            audible=self._conversation.audible(voice),
+            unseen=self._conversation.unseen(voice) if member.agent_by_grant else "",
+            state=voice.state,
+            state_at=max(voice.state_at, self._watching_since),
+            acted_in_state=voice.active_at > max(voice.state_at, member.since),
+            avatar_sounds=voice.avatar_sounds,
+            speaking_since=self._watched(voice.speaking_since),
+            spoke_at=voice.spoke_at,
+            spoke_since=voice.spoke_since if self._is_recent(voice.spoke_at) else None,
+            unanswered_since=self._watched(voice.unanswered_since),
+            chatting_since=self._watched(voice.chatting_since),
+            chatted=voice.chatted if voice.chatted and self._is_recent(voice.chatted[1]) else None,
+            contested=self._people.is_contested(member),
             principal_left_at=self._watched(member.principal_left_at) if is_avatar else None,
         )
 
-    def _role(self, member: _Member) -> Role:
-        info = member.info
-        if info.identity == self._me:
-            return Role.BOUNCER
-        if info.simulated or info.kind in (Kind.INGRESS, Kind.EGRESS):
-            return Role.OTHER
-        if info.kind is not Kind.AGENT and not info.agent_grant:
-            return Role.HUMAN
-        if info.hidden and any(job.agent_name == self.my_agent_name for job in member.jobs):
-            return Role.BOUNCER
-        attached = self._avatars.get(member.on_behalf_of) == info.sid and member.principal_left_at is None
-        return Role.AVATAR if attached else Role.AGENT
-
-    def _is_unsettled(self, member: _Member) -> bool:
-        return _job(member) is None and not member.job_sought and self._role(member) is Role.AGENT
-
-    def _may_be_bouncer(self, member: _Member) -> bool:
-        """Whether it looks like another bouncer whose dispatch is not listed yet; once it is hidden, by any name."""
-        hidden = member.info.hidden or (member.info.hidden is None and member.agent_name == self.my_agent_name)
-        return hidden and member.info.identity.startswith(JOB_IDENTITY) and self._is_unsettled(member)
-
     def _settle(self, at: Instant) -> None:
-        """Draw the conclusions from who is here: who was replaced, whose avatar is who, whether a human is left."""
-        members = self._members.values()
-        newest: dict[tuple[str, str], Job] = {}
-        for member in sorted(members, key=lambda m: (m.info.joined_ms, m.info.sid)):
-            present = member.info.active and member.missing_since is None and self._role(member) is Role.AGENT
-            if present and (job := _job(member)) and job.job not in self._replaced:
-                if older := newest.get((job.dispatch, job.publisher)):
-                    self._replaced.add(older.job)
-                newest[job.dispatch, job.publisher] = job
+        """Draw the conclusions from who is here: what they are, then what that says of what they did."""
+        principals = self._people.settle(at, self.unsure)
+        self._conversation.recast(principals, at)
+        for identity in principals:
+            if known := self._here.get(self._people.sid_of(identity)):
+                known.made = None
 
-        claimants = [m for m in members if _claims_principal(m)]
-        principals = {
-            m.info.identity for m in members if self._role(m) in (Role.AGENT, Role.AVATAR) and not _claims_principal(m)
-        }
-        before, self._avatars = self._avatars, {}
-        changed = set()
-        for member in sorted(claimants, key=lambda m: (m.info.joined_ms, m.info.sid)):
-            self._avatars.setdefault(member.on_behalf_of, member.info.sid)
-            if (member.on_behalf_of in principals) == (member.principal_left_at is None):
-                continue
-            member.principal_left_at = None if member.on_behalf_of in principals else at
-            changed.add(member.on_behalf_of)
-        changed |= {i for i in before.keys() | self._avatars.keys() if before.get(i) != self._avatars.get(i)}
-        for identity in sorted(changed):
-            avatar = self._members.get(self._avatars.get(identity, ""))
-            if avatar and self._role(avatar) is Role.AVATAR:
-                avatar.speaking_since = avatar.spoke_at = avatar.unanswered_since = avatar.chatting_since = None
-            for voice in (avatar, self._members.get(self._by_identity.get(identity, ""))):
-                if voice:
-                    self._note_speech(voice, at)
-
-        humans = [m for m in members if self._role(m) is Role.HUMAN]
-        if humans:
-            self._humans_left_at = None
-            # Who turns out to be a bot with the agent grant never was one.
-            self._humans_came |= any(m.info.agent_grant is False or m.info.kind is not Kind.STANDARD for m in humans)
-        elif self._humans_came and self._humans_left_at is None:
-            self._humans_left_at = at
-
-    def _take_list(self, at: Instant, asked_at: Instant, infos: Iterable[Info]) -> None:
+    def _take_list(self, at: Instant, asked_at: Instant, infos: Iterable[Info], *, complete: bool = True) -> None:
+        """Take in who was here at some instant since `asked_at`; all of them if it is `complete`."""
         listed = set()
         for info in infos:
             departed = self._departed.get(info.sid)
-            if departed and departed.left_at is not None and departed.left_at > asked_at:
+            if departed and departed.left_at > asked_at:
                 continue
             listed.add(info.sid)
             self._see(info, at, as_of=asked_at)
-        for sid, member in list(self._members.items()):
-            if sid in listed or member.seen_at > asked_at:
-                member.missing_since = None
-            elif member.missing_since is None:
-                member.missing_since = asked_at
-            elif asked_at - member.missing_since >= MISSING_FOR:
+        for sid, known in list(self._here.items()):
+            if sid in listed or known.seen_at > asked_at:
+                self._missing.pop(sid, None)
+            elif asked_at - self._missing.setdefault(sid, asked_at) >= MISSING_FOR:
                 self._leave(sid, at)
+        if complete and asked_at > self._listed_at:
+            here = (known for sid, known in self._here.items() if sid in listed or known.first_at <= asked_at)
+            self._listed_at, self._listed_ms = asked_at, max((known.member.age[0] for known in here), default=0)
         self._settle(at)
 
     def _see(self, info: Info, at: Instant, *, as_of: Instant) -> None:
         """Take in how a participant was shown at `as_of`."""
-        member = self._members.get(info.sid)
-        if member is None:
-            known = self._members.get(self._by_identity.get(info.identity, ""))
-            if known and known.info.joined_ms > info.joined_ms:
-                return
-            if known:
-                self._leave(known.info.sid, at)
-            member = self._departed.pop(info.sid, None) or self._new_member(info, at)
-            member.left_at = member.missing_since = member.principal_left_at = None
-            member.seen_at = at
-            self._members[info.sid] = member
-            self._by_identity[info.identity] = info.sid
-            self._note_speech(member, at)
-        earlier = member.info
-        if as_of >= member.told_at:
-            member.told_at = as_of
-            first = earlier if earlier.joined_ms else info
-            member.info = replace(info, joined_at=first.joined_at, joined_ms=first.joined_ms)
-            self._take_state(member, info.attributes, at)
-        member.info = replace(
-            member.info,
-            agent_grant=earlier.agent_grant if info.agent_grant is None else info.agent_grant,
-            hidden=earlier.hidden if info.hidden is None else info.hidden,
-        )
-        member.audio |= info.audio
-        member.jobs = self._jobs.get(info.identity, member.jobs)
-
-    def _new_member(self, info: Info, at: Instant) -> _Member:
-        of_a_job = info.identity.startswith(JOB_IDENTITY)
-        return _Member(
-            info=info,
-            seen_at=at,
-            agent_name=_short(next((name for key in AGENT_NAME_ATTRIBUTES if (name := info.attributes.get(key))), "")),
-            on_behalf_of=_short(info.attributes.get(ON_BEHALF_OF_ATTRIBUTE, "")),
-            alive_at=info.joined_at,
-            active_at=info.joined_at,
-            reused=not of_a_job and any(m.info.identity == info.identity for m in self._departed.values()),
-        )
-
-    def _take_sign(self, member: _Member, event: Attributes | Signal | Heard) -> None:
-        match event:
-            case Attributes(at, _, attributes):
-                member.told_at = max(member.told_at, at)
-                if attributes != member.info.attributes:
-                    # What a list has shown already is of before, and may be told late.
-                    self._showed(member, at)
-                member.info = replace(member.info, attributes=dict(attributes))
-                self._take_state(member, attributes, at)
-            case Signal(at, _, active, audio):
-                member.audio |= audio
-                self._alive(member, at, active=active)
-            case Heard(at, _, speaking):
-                unheard, member.heard = member.audio and member.heard is None and speaking is not None, speaking
-                is_avatar = self._role(member) is Role.AVATAR
-                speaker = self._members.get(self._by_identity.get(member.on_behalf_of, "")) if is_avatar else member
-                for voice in (member, speaker) if speaking else ():
-                    if voice:
-                        self._alive(voice, at)
-                if unheard and speaker:
-                    # For all we know it spoke until now: time in which it wasn't heard is nobody's fault.
-                    speaker.active_at = max(speaker.active_at, at)
-                self._note_speech(speaker or member, at)
-
-    def _take_state(self, member: _Member, attributes: Mapping[str, str], at: Instant) -> None:
-        """Take in the state that an agent publishes. The one that it was found in is no sign of life of today."""
-        state = _short(attributes.get(STATE_ATTRIBUTE, ""))
-        if state == member.state:
+        known = self._here.get(info.sid)
+        if known and known.shown == info and as_of >= known.told_at:
+            known.told_at = as_of
             return
-        if state in ACTIVE_STATES or member.state in ACTIVE_STATES:
-            member.active_at = max(member.active_at, at)
-        if member.seen_at < at:
-            self._showed(member, at)
-            self._react(member, at)
-        member.state, member.state_at = state, at
-        self._note_speech(member, at)
+        if known is None:
+            other = self._here.get(self._people.sid_of(info.identity))
+            if other and other.member.info.joined_ms > info.joined_ms:
+                return
+            if other:
+                self._leave(other.member.info.sid, at)
+            known = self._departed.pop(info.sid, None)
+            if known:
+                known.member.principal_left_at = None
+            else:
+                known = self._first_sight(info, at)
+            known.seen_at = at
+            self._here[info.sid] = known
+            self._people.enter(known.member)
+            self._conversation.enter(known.voice, at)
+        member = known.member
+        if info.joined_ms and not member.info.joined_ms and as_of >= known.told_at:
+            self._date(known, info)
+        earlier = member.info
+        if as_of >= known.told_at:
+            known.told_at, known.shown = as_of, info
+            member.info = replace(
+                _permitted(info, earlier, info),
+                joined_at=earlier.joined_at,
+                joined_ms=earlier.joined_ms,
+                attributes=earlier.attributes,
+                name=earlier.name,
+                metadata=earlier.metadata,
+            )
+            member.describe(info.name, info.metadata, at)
+            self._take_attributes(known, info.attributes, at)
+        else:
+            member.info = _permitted(earlier, earlier, info)
+        known.voice.audio |= info.audio
+        self._people.assign_jobs(member)
+        self._changed(known)
 
-    def _showed(self, member: _Member, at: Instant) -> None:
+    def _first_sight(self, info: Info, at: Instant) -> _Connection:
+        """Begin the record of a connection; it may continue the stay of an earlier one."""
+        info = replace(info, joined_at=min(max(info.joined_at, self._listed_at), at))
+        member = introduce(info, identity_known=info.identity in self._last)
+        member.order = _order(info, self._listed_ms)
+        known = _Connection(
+            member,
+            Voice(member, active_at=info.joined_at),
+            first_at=at,
+            seen_at=at,
+            alive_at=info.joined_at,
+            after_ms=self._listed_ms,
+        )
+        if earlier := self._departed.get(self._last.get(info.identity, "")):
+            self._people.recall(member, earlier.member)
+            recent = at - earlier.left_at <= STAY_WITHIN and member.claimed_name == earlier.member.claimed_name
+            if recent and self._evicted_at.get(info.identity, float("-inf")) <= earlier.first_at:
+                self._continue_stay(known, earlier)
+        return known
+
+    def _continue_stay(self, known: _Connection, earlier: _Connection) -> None:
+        """Let a connection continue the stay of an earlier one: neither its time nor its place begins again."""
+        member, voice, before = known.member, known.voice, earlier.voice
+        known.earlier_jobs = frozenset(job.job for job in earlier.member.jobs)
+        known.alive_at = max(known.alive_at, earlier.alive_at)
+        member.continue_stay(earlier.member)
+        voice.active_at, voice.worked, voice.reacted_at = before.active_at, before.worked, before.reacted_at
+        voice.state, voice.state_at = before.state, before.state_at
+
+    def _end_stay(self, known: _Connection) -> None:
+        """Take back that a connection continues a stay: it began its own."""
+        if known.earlier_jobs is not None:
+            member, info = known.member, known.member.info
+            known.earlier_jobs = known.made = None
+            member.since, member.order = info.joined_at, _order(info, known.after_ms)
+            known.voice.active_at = max(known.voice.active_at, info.joined_at)
+
+    def _date(self, known: _Connection, info: Info) -> None:
+        """Date a connection that was shown without a date until now."""
+        member = known.member
+        member.info = replace(member.info, joined_at=min(info.joined_at, known.first_at), joined_ms=info.joined_ms)
+        if known.earlier_jobs is None:
+            member.since, member.order = member.info.joined_at, _order(info, known.after_ms)
+
+    def _take_jobs(self) -> None:
+        """Take in what jobs are listed. Connections with others than an earlier one had don't continue its stay."""
+        for known in self._here.values():
+            if known.member.jobs:
+                known.made = None
+            if known.earlier_jobs and not {job.job for job in known.member.jobs} <= known.earlier_jobs:
+                self._end_stay(known)
+
+    def _take_sign(
+        self, known: _Connection, event: Attributes | Described | Encrypted | Heard | Published | Signal
+    ) -> None:
+        match event:
+            case Described(at, _, name, metadata):
+                known.told_at, known.shown = max(known.told_at, at), None
+                known.member.describe(name, metadata, at)
+            case Attributes(at, _, attributes):
+                known.told_at, known.shown = max(known.told_at, at), None
+                if attributes != known.member.info.attributes:
+                    # What a list has shown already is of before, and may be told late.
+                    self._showed(known, at)
+                self._take_attributes(known, attributes, at)
+            case Published(at, _, publications):
+                known.told_at, known.shown = max(known.told_at, at), None
+                known.member.info = replace(known.member.info, publications=publications)
+                known.voice.audio &= publications != ()
+            case Encrypted(_, _, encrypted):
+                known.voice.encrypted = encrypted
+            case Signal(at, _, active, audio, channel):
+                known.voice.audio |= audio
+                self._alive(known, at)
+                if active:
+                    self._conversation.send(known.voice, at, channel)
+            case Heard(at, _, speaking):  # pragma: no branch - as above
+                for voice in self._conversation.hear(known.voice, at, speaking=speaking):
+                    self._alive(self._here[voice.member.info.sid], at)
+
+    def _take_attributes(self, known: _Connection, attributes: Mapping[str, str], at: Instant) -> None:
+        """Take in a participant's attributes. The state that it was found in is no sign of life of today."""
+        known.member.take_attributes(attributes, at)
+        self._conversation.recall(known.voice, at)
+        state = shortened(attributes.get(STATE_ATTRIBUTE, ""))
+        if state == known.voice.state:
+            return
+        found = known.seen_at >= at
+        if not found:
+            self._showed(known, at)
+        self._conversation.state(known.voice, state, at, reacts=not found)
+
+    def _showed(self, known: _Connection, at: Instant) -> None:
         """Take a change of its attributes as a sign of life, at the earliest instant at which it may have happened."""
-        self._alive(member, at if member.audio else at - ANNOUNCED_WITHIN)
+        self._alive(known, at if known.voice.audio else at - ANNOUNCED_WITHIN)
 
-    def _alive(self, member: _Member, at: Instant, *, active: bool = False) -> None:
+    def _alive(self, known: _Connection, at: Instant) -> None:
         if at >= self._watching_since + ANNOUNCED_WITHIN:
             # Before, it may be late news of a time in which we were blind or frozen.
-            member.alive_at = max(member.alive_at, at)
-        if active:
-            member.active_at = max(member.active_at, at)
+            known.alive_at = max(known.alive_at, at)
 
     def _leave(self, sid: str, at: Instant) -> None:
-        member = self._members.pop(sid, None)
-        if member is None:
+        known = self._here.pop(sid, None)
+        if known is None:
             return
-        member.left_at = at
-        self._note_speech(member, at)
-        member.heard = member.unanswered_since = member.chatting_since = None
-        # They come with whoever is back, and are up to 64 KiB.
-        member.info = replace(member.info, attributes={})
-        if self._by_identity.get(member.info.identity) == sid:
-            del self._by_identity[member.info.identity]
-        self._departed[sid] = member
+        self._missing.pop(sid, None)
+        known.left_at, known.shown, known.made = at, None, None
+        if self._left_before_at is not None and self._people.role(known.member) is Role.HUMAN:
+            self._left_before_at = at
+        self._conversation.leave(known.voice, at)
+        self._people.leave(known.member)
+        known.member.forget_attributes()
+        self._departed[sid] = known
+        self._last[known.member.info.identity] = sid
         if len(self._departed) > MAX_DEPARTED:
-            self._departed.popitem(last=False)
-
-    def _heard(self, member: _Member) -> bool | None:
-        """Whether it is heard speaking, itself or through its avatar; None if that is not known."""
-        avatar = self._members.get(self._avatars.get(member.info.identity, ""))
-        if avatar and self._role(avatar) is not Role.AVATAR:
-            avatar = None
-        voices = [m for m in (member, avatar) if m and (m.audio or m.heard is not None)]
-        if any(voice.heard for voice in voices):
-            return True
-        return False if voices and all(voice.heard is False for voice in voices) else None
-
-    def _note_speech(self, member: _Member, at: Instant) -> None:
-        """Draw the consequences, if the member began or ended speaking by what is now known of it."""
-        role = self._role(member)
-        heard = self._heard(member)
-        # An avatar's own state says nothing, also once it is an orphan: its principal says when it speaks.
-        claims = role is Role.AGENT and not _claims_principal(member)
-        claimed = heard is None and claims and member.state == "speaking"
-        speaking = member.left_at is None and (heard is True or claimed)
-        if speaking == (member.speaking_since is not None) or role not in (Role.AGENT, Role.HUMAN):
-            return
-        member.speaking_since = at if speaking else None
-        if not speaking:
-            member.spoke_at = at
-        if role is Role.AGENT:
-            self._agent_spoke(member, at)
-        else:
-            # Speech that is cut off because it can't be heard any more, or its speaker left, asks for no answer.
-            self._human_spoke(at, asks=not speaking and heard is False)
-
-    def _agent_spoke(self, agent: _Member, at: Instant) -> None:
-        """An agent began or ended speaking."""
-        agent.active_at = max(agent.active_at, at)
-        self._react(agent, at)
-        if agent.speaking_since is not None:
-            if agent.chatting_since is None and not self._a_human_speaks():
-                agent.chatting_since = at
-        elif agent.chatting_since is not None and at <= agent.chatting_since:
-            # The last human's end, which is dated back too, was told before this agent's, but was not before it.
-            agent.chatting_since = None
-
-    def _human_spoke(self, at: Instant, *, asks: bool) -> None:
-        """A human began or ended speaking; `asks` for an answer if that was said to the end."""
-        quiet = not self._a_human_speaks()
-        for agent in self._members.values():
-            if self._role(agent) is Role.AGENT:
-                unmoved = agent.speaking_since is None and max(agent.reacted_at, agent.info.joined_at) <= at
-                if asks and unmoved and agent.unanswered_since is None:
-                    agent.unanswered_since = at
-                agent.chatting_since = at if quiet and agent.speaking_since is not None else None
-
-    def _react(self, member: _Member, at: Instant) -> None:
-        member.reacted_at, member.unanswered_since = max(member.reacted_at, at), None
-
-    def _a_human_speaks(self) -> bool:
-        return any(m.speaking_since is not None and self._role(m) is Role.HUMAN for m in self._members.values())
+            forgotten, other = self._departed.popitem(last=False)
+            if self._last.get(other.member.info.identity) == forgotten:
+                del self._last[other.member.info.identity]
 
 
-def _by_identity(jobs: Iterable[Job]) -> dict[str, tuple[Job, ...]]:
-    found: dict[str, tuple[Job, ...]] = {}
-    for job in jobs:
-        found[job.identity] = (*found.get(job.identity, ()), job)
-    return found
+def _order(info: Info, after_ms: int) -> tuple[int, str] | None:
+    """Its place among the others by age, if we saw that it came after one that has no earlier date; else None."""
+    return (after_ms + 1, info.sid) if 0 < info.joined_ms <= after_ms else None
 
 
-def _job(member: _Member) -> Job | None:
-    """Its job, if that is known: of several with its identity it may be any."""
-    if member.reused and not member.job_sought:
-        return None
-    return member.jobs[-1] if len({(job.dispatch, job.publisher) for job in member.jobs}) == 1 else None
+def _permitted(info: Info, *sources: Info) -> Info:
+    """The same participant with the permissions that the last of the sources shows: only lists show them."""
 
+    def last(permission: str) -> bool | None:
+        shown = (getattr(source, permission) for source in (*reversed(sources), info))
+        return next((each for each in shown if each is not None), None)
 
-def _short(text: str) -> str:
-    """The text itself; of one that is longer than any honest one the beginning, told from others by a digest."""
-    if len(text) <= LONGEST_NAME:
-        return text
-    return f"{text[:64]}… {hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()}"
-
-
-def _claims_principal(member: _Member) -> bool:
-    """Whether it says that it is somebody's avatar, and nothing known about it says otherwise."""
-    return (
-        member.info.kind is Kind.AGENT
-        and not member.info.simulated
-        and member.on_behalf_of not in ("", member.info.identity)
-        and not member.agent_name
-        and not member.jobs
+    return replace(
+        info,
+        agent_grant=last("agent_grant"),
+        hidden=last("hidden"),
+        recorder=last("recorder"),
+        can_publish=last("can_publish"),
+        can_send_data=last("can_send_data"),
     )

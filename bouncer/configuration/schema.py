@@ -9,12 +9,12 @@ import inspect
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from typing import Any
 
 from pydantic import BaseModel
 
-from bouncer.config import BUILT_IN, KEY, MAX_RULES, Bouncer, options_model
+from bouncer.configuration.model import BUILT_IN, KEY, MAX_RULES, Bouncer
+from bouncer.configuration.options import options_model, own_keys
 from bouncer.policy import Options, Policy
 
 Schema = dict[str, Any]
@@ -101,7 +101,7 @@ def example(policy: type[Policy]) -> Options:
 
 def own_options(policy: type[Policy]) -> Mapping[str, Schema]:
     """The schemas of those options that not every policy has."""
-    own = {option.name for option in fields(policy)}  # type: ignore[arg-type]  # every policy is a dataclass
+    own = own_keys(policy)
     return {name: option for name, option in options_schema(policy)["properties"].items() if name in own}
 
 
@@ -145,6 +145,9 @@ def layer(value: Schema) -> Schema:
     """The schema of what a layer may say: null too, at each key of an object that is not required."""
     changed = dict(value)
     required = value.get("required", [])
+    for several in ("anyOf", "oneOf"):
+        if several in value:
+            changed[several] = [layer(each) for each in value[several]]
     if "properties" in value:
         changed["properties"] = {
             name: layer(inner) if name in required else _or_null(layer(inner))
@@ -162,6 +165,8 @@ def _or_null(value: Schema) -> Schema:
     if _admits_null(value):
         return value
     match value:
+        case {"oneOf": [*shapes]}:
+            return value | {"oneOf": [*shapes, {"type": "null"}]}
         case {"enum": [*allowed], "type": str(kind)}:
             return value | {"enum": [*allowed, None], "type": [kind, "null"]}
         case {"type": str(kind)} if "const" not in value:
@@ -174,9 +179,7 @@ def _admits_null(value: Schema) -> bool:
     match value:
         case {"type": "null"} | {"const": None}:
             return True
-        case {"type": [*kinds]}:
-            return "null" in kinds
-        case {"anyOf": [*options]}:
+        case {"anyOf": [*options]} | {"oneOf": [*options]}:
             return any(map(_admits_null, options))
         case {"enum": [*allowed]}:
             return None in allowed

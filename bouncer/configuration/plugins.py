@@ -8,45 +8,54 @@ from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 from typing import Any, get_args
 
-from bouncer.config import CommonOptions, Others, options_model
+from bouncer.configuration.model import CommonOptions, PluginLoaders
+from bouncer.configuration.options import options_model
 from bouncer.policy import Action, Hearing, Policy
 
 GROUP = "bouncer.policies"
 
 
 @cache
-def installed() -> Others:
+def installed() -> PluginLoaders:
     """What the installed packages offer: names to functions that load a policy, or say in a ValueError why they can't.
 
     Looked up once, since what is installed doesn't change while we run. None of it is imported for that.
     """
-    offers: defaultdict[str, list[EntryPoint]] = defaultdict(list)
-    for entry_point in entry_points(group=GROUP):
-        offers[entry_point.name].append(entry_point)
-    return MappingProxyType({name: cache(partial(_load, offers[name])) for name in sorted(offers)})
+    return MappingProxyType({name: cache(partial(_load, found)) for name, found in offers(GROUP).items()})
 
 
 def packages() -> Mapping[str, str]:
     """Which packages offer which policy: names of policies to names of distributions, without importing any."""
-    offers: defaultdict[str, set[str]] = defaultdict(set)
-    for entry_point in entry_points(group=GROUP):
-        offers[entry_point.name].add(_package(entry_point))
-    return {name: ", ".join(sorted(offers[name])) for name in sorted(offers)}
+    return {name: ", ".join(sorted(set(map(_package, found)))) for name, found in offers(GROUP).items()}
 
 
-def _load(offers: Sequence[EntryPoint]) -> type[Policy]:
-    """Import a policy. Raises: ValueError that names the package and says what is wrong with it."""
-    if len(offers) > 1:
-        raise ValueError(f"is offered by several packages: {', '.join(sorted(map(_package, offers)))}")
-    (entry_point,) = offers
-    whose = f"the package “{_package(entry_point)}”"
+def offers(group: str) -> Mapping[str, Sequence[EntryPoint]]:
+    """Return what the installed packages offer in an entry-point group, by name, without importing any of it."""
+    found: defaultdict[str, list[EntryPoint]] = defaultdict(list)
+    for entry_point in entry_points(group=group):
+        found[entry_point.name].append(entry_point)
+    return {name: found[name] for name in sorted(found)}
+
+
+def load_only(found: Sequence[EntryPoint]) -> Any:
+    """Import what is offered under one name.
+
+    Raises: ValueError, which names the packages, if there are several or it can't be imported.
+    """
+    if len(found) > 1:
+        raise ValueError(f"is offered by several packages: {', '.join(sorted(map(_package, found)))}")
     try:
-        found = entry_point.load()
+        return found[0].load()
     except Exception as error:
+        whose = f"the package “{_package(found[0])}”"
         raise ValueError(f"can't be loaded from {whose}: {type(error).__name__}: {error}") from error
-    if wrong := "; ".join(unfit(found, entry_point.name)):
-        raise ValueError(f"is no valid policy in {whose}: {wrong}")
-    policy: type[Policy] = found
+
+
+def _load(found: Sequence[EntryPoint]) -> type[Policy]:
+    """Import a policy. Raises: ValueError that names the package and says what is wrong with it."""
+    policy: type[Policy] = load_only(found)
+    if wrong := "; ".join(unfit(policy, found[0].name)):
+        raise ValueError(f"is no valid policy in the package “{_package(found[0])}”: {wrong}")
     return policy
 
 
@@ -66,11 +75,13 @@ def unfit(found: Any, name: str) -> Iterator[str]:
     if taken := sorted({option.name for option in fields(found)} & CommonOptions.model_fields.keys()):
         yield f"every policy has the option {', '.join(taken)} already"
         return
+    if unknown := sorted({*getattr(found, "times", ())} - {option.name for option in fields(found)}):
+        yield f"its `times` names {', '.join(unknown)}, which is no option of it"
     if hidden := [option.name for option in fields(found) if option.name.startswith("_")]:
         yield f"an option can't be called {', '.join(hidden)}"
     try:
         options_model(found).model_json_schema()
-    except Exception as error:  # noqa: BLE001 - types of somebody else's options may be anything
+    except Exception as error:  # noqa: BLE001 - the types of another package's options may be anything
         yield f"its options can't be described as JSON: {type(error).__name__}: {error}"
 
 

@@ -7,7 +7,7 @@ from bouncer.events import Info, Job
 
 
 class Trouble(StrEnum):
-    """Why a call failed. «Not found» is no trouble: it is an answer."""
+    """Why a call failed. "Not found" is no trouble: it is an answer."""
 
     DENIED = "denied"
     """The credentials don't carry what the call needs (401, 403)."""
@@ -15,6 +15,26 @@ class Trouble(StrEnum):
     """Too many calls (429, or our own budget of calls)."""
     UNAVAILABLE = "unavailable"
     """No answer in time, no connection, or the server's own error."""
+
+
+class Doing(StrEnum):
+    """What a bouncer was doing when something failed."""
+
+    JUDGING = "looking at the room"
+    LISTING = "listing"
+    EVICTING = "evicting"
+    HANDING_OVER = "handing over"
+
+
+class Says(StrEnum):
+    """What a bouncer says of itself in the room, by its own attributes."""
+
+    GUARDING = "guarding"
+    """It guards the room, so that a younger bouncer stands by."""
+    UNCONFIGURED = "unconfigured"
+    """It is here, but has no valid configuration."""
+    NOTHING = ""
+    """It doesn't claim the room."""
 
 
 class ApiError(Exception):
@@ -29,7 +49,7 @@ class SuccessorApi(Protocol):
     """What it takes to find a successor. Every call answers within a few seconds or raises ApiError."""
 
     async def list_participants(self, *, urgent: bool = False) -> tuple[Info, ...]:
-        """Everybody in the room, hidden ones and ourselves included. Only what is urgent may overdraw our budget."""
+        """List all participants, including hidden ones and ourselves. Only urgent calls may exceed our budget."""
 
     async def list_jobs(self, *, urgent: bool = False) -> tuple[Job, ...]:
         """The jobs of all the room's dispatches. Only what is urgent may overdraw our budget."""
@@ -47,21 +67,31 @@ class LostRoomApi(SuccessorApi, Protocol):
     async def list_dispatches(self) -> frozenset[str]:
         """The ids of the room's dispatches that are for us by their name; none if the room is closed."""
 
+    async def take_back_surplus(self) -> tuple[str, ...]:
+        """Delete the marked dispatches of this room whose bouncers are too many; their ids."""
 
-class RoomApi(SuccessorApi, Protocol):
-    """The server API, as far as one room goes that we are in."""
+
+class RemovalApi(Protocol):
+    """What it takes to evict a participant. Every call answers within a few seconds or raises ApiError."""
 
     async def get_participant(self, identity: str) -> Info | None:
         """The participant that has this identity now; None if there is none."""
 
     async def remove_participant(self, identity: str) -> bool:
-        """Remove whoever has this identity; False if there was nobody."""
+        """Remove the participant with this identity. Return False if there was none."""
+
+    async def delete_dispatch(self, dispatch: str) -> bool:
+        """End all jobs of a dispatch, gracefully, and let nothing restart them; False if there was no such dispatch."""
+
+
+class RoomApi(SuccessorApi, RemovalApi, Protocol):
+    """The server API, as far as one room goes that we are in."""
 
     async def send_data(self, payload: bytes) -> None:
-        """Send a reliable data packet on our topic to everybody in the room."""
+        """Send a reliable data packet on our topic to everyone in the room."""
 
-    async def say_guarding(self, *, guarding: bool) -> None:
-        """Say by our own attribute whether we guard the room, so that a younger bouncer stands by or doesn't."""
+    async def say(self, says: Says) -> None:
+        """Say by our own attributes what we are in the room."""
 
-    async def resign(self) -> None:
+    async def resign(self, why: str) -> None:
         """End our own job, and let nothing restart it."""

@@ -1,0 +1,1 @@
+"""The life of one guarded room: what to do next, one attempt at an eviction, one succession."""
