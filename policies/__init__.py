@@ -1,4 +1,4 @@
-"""The house rules, one file each. `BUILTIN` is the registry; of two rules due at once the first listed counts."""
+"""The built-in policies, one file each. Of two verdicts due at once, the policy listed first in `BUILTIN` wins."""
 
 from bouncer import Policy
 from policies.allow_list import AllowList

@@ -1,79 +1,137 @@
-"""Two agents of one name in a room: one too many."""
+"""Two agents with one name: one too many."""
 
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from annotated_types import MaxLen
+from bouncer import (
+    LONGEST_METADATA,
+    UNLISTED_FOR,
+    WAIT_FOR_LIFE,
+    Count,
+    Instant,
+    Options,
+    Participant,
+    Room,
+    Seconds,
+    Texts,
+    Verdict,
+    full_since,
+    in_order,
+    may_be_confirmed,
+    may_replace,
+)
 
-from bouncer import Count, Options, Participant, Room, Seconds, Verdict, in_order, known_by
+PLAIN = ("agent_name", "dispatch_metadata", "metadata")
+ATTRIBUTE = "attribute:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Duplicates:
-    """Of agents with the same name, all but the oldest have to leave.
+    """Of agents with the same name, all but the oldest must leave.
 
-    LiveKit dispatches an agent as often as it is asked to: by the token, by CreateRoom, by the API, by a retry. Nothing
-    removes the second one, and two agents answer one caller.
+    LiveKit dispatches an agent as often as it is asked to: by a token, by CreateRoom, by the API, by a retry. Nothing
+    removes the second agent, and then two of them answer one caller.
 
-    What counts: agents with the same agent name (or the same value of an attribute), those of other bouncers' rules
-    and exempt ones included. What doesn't: agents without a name, unless `unnamed` is true; agents that serve different
-    publishers (job type JT_PUBLISHER), which are one for each human by design.
+    What counts: agents with the same agent name, or the same `key`. Exempt agents count, and so do
+    agents that `only` leaves out. What doesn't: agents without a name, unless `unnamed` is true; agents that serve
+    different participants (job types JT_PUBLISHER and JT_PARTICIPANT), where one agent for each is the intended setup.
 
-    A crashed agent stays listed for about 20 s while its restarted job joins beside it. So of agents from the same
-    dispatch the newest is the rightful one, whatever `keep` says; and where the newcomer's dispatch isn't known yet and
-    the older agent has shown no life since, nothing is decided before 6 s have passed.
+    LiveKit lists a killed agent for about 20 s while its replacement joins alongside. Of agents from the same dispatch,
+    the newest is therefore the rightful one, whatever `keep` says. The replacement may also come from another dispatch.
+    So if an older agent has shown no sign of life since the younger one joined, nor in the second before, the younger
+    one has `wait_for_life` seconds from joining. Any sign ends the wait: speech, another state, text, data, a track. In
+    a live conversation one comes within seconds. Next to an agent that only listens, a duplicate stays that long.
 
-    What it won't notice: duplicates under different names, and which of two is genuine. An agent that joined with a
-    token of its own, gave itself the name and was there first, stays, and the dispatched one leaves. With `keep:
-    "newest"`, and with an attribute as the key, an agent that can join can push out another at any time.
+    Of agents with one name, those whose dispatch confirms it take precedence over those that only say so, whichever
+    came first. LiveKit lists a dispatch's job up to 5 s late, so that may take 6 s to decide.
+
+    What it won't notice: duplicates under different names, or which of two agents without a dispatch is genuine. With
+    `keep: "newest"`, or with an attribute as the key, any agent that can join can push another one out.
     """
 
     name: ClassVar[str] = "duplicates"
     example: ClassVar[Options] = {"max": 1, "keep": "oldest", "grace": 2}
+    times: ClassVar[tuple[str, ...]] = ("grace",)
 
-    key: Annotated[str, MaxLen(256)] = "agent_name"
-    """What makes agents the same: `agent_name`, or `attribute:NAME` for the value of that participant attribute."""
+    key: Texts = "agent_name"
+    """What duplicates share: `agent_name`, `attribute:NAME`, `dispatch_metadata`, `metadata`, or a list of these."""
     max: Count = 1
-    """How many may stay."""
+    """How many agents of a group may stay."""
     keep: Literal["oldest", "newest"] = "oldest"
-    """Which of them stay."""
+    """Which agents stay."""
     grace: Seconds = 2
-    """Seconds that they may be there together."""
+    """Seconds that they may overlap."""
+    wait_for_life: Seconds = WAIT_FOR_LIFE
+    """Seconds that a younger agent has next to older ones that show no life, since it may replace them; 0: no wait."""
     unnamed: bool = False
-    """Whether agents without a name are one group too."""
+    """If true, agents without a name form one group."""
 
     def __post_init__(self) -> None:
-        if self.key != "agent_name" and not (self.key.startswith("attribute:") and self.key != "attribute:"):
-            raise ValueError('key: must be "agent_name", or "attribute:NAME" with the name of an attribute')
+        for part in self._parts:
+            if part not in PLAIN and not part.removeprefix(ATTRIBUTE) != part != ATTRIBUTE:
+                raise ValueError(
+                    'key: must be "agent_name", or "attribute:NAME" with the name of an attribute, or '
+                    f'"dispatch_metadata", or "metadata", or a list of these, not "{part}"'
+                )
 
     def evaluate(self, room: Room) -> Iterator[Verdict]:
-        groups: defaultdict[tuple[str, str], list[Participant]] = defaultdict(list)
+        groups: defaultdict[tuple[str, ...], list[Participant]] = defaultdict(list)
         for agent in room.agents:
-            value = self._value(agent)
-            if value or self.unnamed:
-                groups[value, agent.publisher].append(agent)
+            values = tuple(_value(part, agent) for part in self._parts)
+            if all(v or (self.unnamed and part == "agent_name") for part, v in zip(self._parts, values, strict=True)):
+                groups[*values, agent.serves].append(agent)
         for group in groups.values():
             yield from self._surplus(group)
 
-    def _value(self, agent: Participant) -> str:
-        if self.key == "agent_name":
-            return agent.agent_name
-        return agent.attributes.get(self.key.removeprefix("attribute:"), "")
+    @property
+    def _parts(self) -> tuple[str, ...]:
+        return (self.key,) if isinstance(self.key, str) else self.key
+
+    def _since(self, agent: Participant) -> Instant:
+        """Since when the agent has its key."""
+        return max(_since(part, agent) for part in self._parts)
 
     def _surplus(self, group: list[Participant]) -> Iterator[Verdict]:
         """Verdicts on all but the `max` agents of a group with the best right to stay."""
         order = in_order(group, newest=self.keep == "newest")
         kept = order[: self.max]
-        for place, agent in enumerate(order[self.max :], self.max):
-            full_at = sorted(other.joined_at for other in order[:place])[self.max - 1]
-            due = max(agent.joined_at, full_at) + self.grace
-            yield Verdict(agent, max(due, known_by(agent, kept)), self._reason(agent))
+        alive_at = min(agent.alive_at for agent in kept)
+        for agent, full_at in zip(order[self.max :], full_since(map(self._since, order), self.max), strict=True):
+            due = max(self._since(agent), full_at) + self.grace
+            if self.keep == "oldest" and not agent.replaced and may_replace(agent, alive_at):
+                due = max(due, agent.joined_at + self.wait_for_life)
+            if may_be_confirmed(agent, kept, newest=self.keep == "newest"):
+                due = max(due, agent.joined_at + UNLISTED_FOR)
+            yield Verdict(agent, due, self._reason(agent))
 
     def _reason(self, agent: Participant) -> str:
         if agent.replaced:
             return "was replaced by a newer job of its dispatch"
-        what = "agent name" if self.key == "agent_name" else self.key.removeprefix("attribute:")
+        what = " and ".join(part.removeprefix(ATTRIBUTE).replace("_", " ") for part in self._parts)
         stays = f"the {self.keep} stays" if self.max == 1 else f"the {self.max} {self.keep} stay"
         return f"is one too many with its {what}; {stays}"
+
+
+def _value(part: str, agent: Participant) -> str:
+    """What an agent has for a part of the key; "" if nothing, or metadata of which only the beginning is kept."""
+    match part:
+        case "agent_name":
+            return agent.agent_name
+        case "dispatch_metadata":
+            return agent.dispatch_metadata
+        case "metadata":
+            return agent.metadata if len(agent.metadata) < LONGEST_METADATA else ""
+        case _:
+            return agent.attributes.get(part.removeprefix(ATTRIBUTE), "")
+
+
+def _since(part: str, agent: Participant) -> Instant:
+    match part:
+        case "agent_name" | "dispatch_metadata":
+            return agent.joined_at
+        case "metadata":
+            return max(agent.joined_at, agent.metadata_at)
+        case _:
+            return agent.attribute_at(part.removeprefix(ATTRIBUTE))

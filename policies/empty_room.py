@@ -1,4 +1,4 @@
-"""Nobody left to talk to."""
+"""No one left to talk to."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,18 +9,17 @@ from bouncer import Room, Seconds, Verdict
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmptyRoom:
-    """Once no human is left, or if none comes, every agent has to leave.
+    """When the last human has left, or none ever comes, every agent must leave.
 
-    Agents alone in a room are paid for by the minute, until LiveKit closes it: its `departure_timeout` after the last
-    human left (20 s, unless the room has another), or its `empty_timeout` (5 minutes) if none came. This is for rooms
-    in which these are long, and for agents that shall leave while the room stays open.
+    Agents alone in a room cost money by the minute until LiveKit closes the room: `departure_timeout` after the last
+    human left (20 s by default), or `empty_timeout` after the room opened if no one came (5 minutes by default). This
+    policy is for rooms where those timeouts are long, and for rooms that stay open without their agents.
 
-    What counts: people of every kind, callers by phone and connectors included. What doesn't: agents, avatars, egress
-    and ingress. A human who is back within `grace` finds everybody still there; while any human is in the room nobody
-    is due.
+    What counts: people of every kind, including phone callers and connectors. What doesn't: agents, avatars, egress
+    and ingress. If a human returns within `grace`, no agent has left. While any human is in the room, none is due.
 
-    What it won't notice: a human who is connected and gone from the screen. For agents that shall outlive their humans,
-    narrow it with `only`, or exempt them.
+    What it won't notice: a person who is connected but has walked away. To keep some agents longer than the people,
+    narrow the policy with `only`, or exempt those agents.
     """
 
     name: ClassVar[str] = "empty_room"
@@ -28,7 +27,7 @@ class EmptyRoom:
     grace: Seconds = 20
     """Seconds after the last human left."""
     never_joined: Seconds = 120
-    """Seconds for the first human to come."""
+    """Seconds to wait for the first human."""
 
     def evaluate(self, room: Room) -> Iterator[Verdict]:
         if room.humans:

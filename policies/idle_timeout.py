@@ -1,41 +1,43 @@
-"""An agent that does nothing, and costs all the same."""
+"""An agent that does nothing, and is billed all the same."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from bouncer import Hearing, Room, Seconds, Verdict
+from bouncer import LATE, Hearing, Room, Seconds, Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdleTimeout:
-    """An agent that has done nothing for `timeout` seconds has to leave.
+    """An agent that has done nothing for `timeout` seconds must leave.
 
-    What counts as doing something: joining, speaking, a transcription, data or text it sent, a track it published or
-    unmuted, a change of its `lk.agent.state` into or out of `thinking` or `speaking`; and all the time for which it is
-    in one of those two states, so that a long tool call is not idleness. What doesn't: the state `listening`, a track
-    that is open and silent.
+    What counts as activity: joining, speaking, sending a transcription, data or text, publishing or unmuting a track,
+    and a change of `lk.agent.state` to or from `thinking` or `speaking`. An agent is active for as long as it is in one
+    of those two states, so a long tool call is not idleness. What doesn't: the state `listening`, a track that is open
+    but silent, or the events that a framework's session mirrors to the room.
 
-    What it won't notice: by level, that what sounds is noise or hold music; `"hearing": "speech"` tells them from
-    speech. With `"hearing": "off"`, an agent that has an audio track and never published a state or a transcription
-    could be speaking without our knowing: it is reported once, and not evicted. Agents can send transcriptions in each
-    other's name, and so keep each other.
+    Silence is proof only where work would be seen: of an agent that is heard, itself or through its avatar; that
+    publishes `lk.agent.state`; or that was seen at work during this stay and then stopped. Of any other, for example
+    one that sends video, answers by RPC or writes captions in the speakers' names, the verdict is in doubt. It is then
+    told as `held`, with the reason, and not carried out; `"unseen": "evict"` is for teams that know their agents.
+
+    What it won't notice: with level detection, that a sound is only noise or hold music; `"hearing": "speech"` tells
+    them apart. Agents can send text in each other's names, and so keep each other in the room. An agent that flips its
+    state between `listening` and `thinking` is never idle.
     """
 
     name: ClassVar[str] = "idle_timeout"
+    watches: ClassVar[bool] = True
     hearing: ClassVar[Hearing] = "useful"
 
     timeout: Seconds = 300
     """Seconds without any activity."""
+    unseen: Literal["hold", "evict"] = "hold"
+    """What happens to an agent that may be working unseen: it is held back, or evicted all the same."""
 
     def evaluate(self, room: Room) -> Iterator[Verdict]:
         for agent in room.agents:
             if not agent.busy:
-                yield Verdict(
-                    agent,
-                    due=agent.active_at + self.timeout,
-                    reason=f"did nothing for {self.timeout:g} s",
-                    doubt=""
-                    if agent.observable
-                    else "it publishes no state or transcription, so it may be at work unseen",
-                )
+                due = agent.active_at + self.timeout + (LATE if agent.audible else 0)
+                doubt = agent.unseen if self.unseen == "hold" else ""
+                yield Verdict(agent, due, f"did nothing for {self.timeout:g} s", doubt)

@@ -2,37 +2,61 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf
 from typing import ClassVar
 
-from bouncer import Count, Options, Room, Seconds, Verdict, in_order, known_by
+from bouncer import (
+    UNLISTED_FOR,
+    WAIT_FOR_LIFE,
+    Count,
+    Options,
+    Room,
+    Seconds,
+    Verdict,
+    full_since,
+    in_order,
+    may_be_confirmed,
+    may_replace,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaxAgents:
-    """Agents past the `max`-th have to leave; the oldest stay.
+    """Agents beyond the first `max` must leave; the oldest stay.
 
-    A cap, whatever the agents are called: for budgets, and against dispatchers gone wild.
+    A cap, whatever the agents' names: it protects budgets, and stops a dispatcher that runs wild.
 
-    What counts: every agent, exempt ones too. What doesn't: people, avatars, bouncers. An agent that a newer job of its
-    dispatch has replaced counts last, so that a restarted job is not one too many beside its own corpse; and an agent
-    whose dispatch is not known yet has 6 s if it may be such a job.
+    What counts: every agent, including exempt ones. What doesn't: people, avatars and bouncers. An agent that a newer
+    job of its dispatch has replaced counts last, so a restarted job is never one too many next to its own corpse. If an
+    older agent has shown no sign of life since a younger one joined, nor in the second before, the younger one may
+    replace it: LiveKit lists a killed agent for about 20 s. So it has `wait_for_life` seconds from joining.
 
-    What it won't notice: which of the agents is the useful one, or a genuine one: whoever was here first stays. To keep
-    certain agents, use `allow_list` or `exempt`.
+    Of agents with one name, those whose dispatch confirms it take precedence over those that only say so.
+
+    What it won't notice: which agents are useful, or genuine. The first ones to join stay. To keep particular agents,
+    use `allow_list` or `exempt`.
     """
 
     name: ClassVar[str] = "max_agents"
     example: ClassVar[Options] = {"max": 3}
+    times: ClassVar[tuple[str, ...]] = ("grace",)
 
     max: Count
     """How many agents may be here."""
     grace: Seconds = 2
-    """Seconds that further ones may be here."""
+    """Seconds that further agents may stay."""
+    wait_for_life: Seconds = WAIT_FOR_LIFE
+    """Seconds that a younger agent has next to older ones that show no life, since it may replace them; 0: no wait."""
 
     def evaluate(self, room: Room) -> Iterator[Verdict]:
         order = in_order(room.agents)
         kept = order[: self.max]
-        for place, agent in enumerate(order[self.max :], self.max):
-            full_at = sorted(other.joined_at for other in order[:place])[self.max - 1]
-            due = max(max(agent.joined_at, full_at) + self.grace, known_by(agent, kept))
+        alive_at = min((agent.alive_at for agent in kept), default=inf)
+        full = full_since((agent.joined_at for agent in order), self.max)
+        for agent, full_at in zip(order[self.max :], full, strict=True):
+            due = max(agent.joined_at, full_at) + self.grace
+            if not agent.replaced and may_replace(agent, alive_at):
+                due = max(due, agent.joined_at + self.wait_for_life)
+            if may_be_confirmed(agent, kept):
+                due = max(due, agent.joined_at + UNLISTED_FOR)
             yield Verdict(agent, due, f"is past the limit of {self.max} in the room")

@@ -11,24 +11,25 @@ from bouncer import Options, Room, Seconds, Verdict
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaxLifetime:
-    """An agent that has been in the room for `limit` seconds has to leave.
+    """An agent that has been in the room for `limit` seconds must leave.
 
     The last line of defence against a forgotten call: whatever the agent does, it costs no more than this.
 
-    What counts: the time since it joined, as the server says, whenever the bouncer came. What doesn't: activity of any
-    kind. An agent that is back with a new connection starts anew (`no_return` is for that).
+    What counts: the time since the agent joined according to the server, even if the bouncer came later. What doesn't:
+    activity of any kind. An agent that is back within 20 s continues its stay; after that it starts over.
 
-    What it won't notice: that a conversation is going on. Without `notice` the people in the room learn of it when the
-    agent is gone; for phone calls give them some.
+    What it won't notice: a conversation in progress. Without `notice`, people learn of it only when the agent is gone,
+    so configure a notice for phone calls.
     """
 
     name: ClassVar[str] = "max_lifetime"
+    judges_avatars: ClassVar[bool] = True
     may_clear_room: ClassVar[bool] = True
     example: ClassVar[Options] = {"limit": 3600, "notice": 60}
 
     limit: Annotated[Seconds, Gt(0)]
-    """Seconds in the room."""
+    """Seconds that an agent may be in the room."""
 
     def evaluate(self, room: Room) -> Iterator[Verdict]:
-        for agent in room.agents:
+        for agent in room.agents_and_avatars:
             yield Verdict(agent, agent.joined_at + self.limit, f"has been in the room for {self.limit:g} s")
