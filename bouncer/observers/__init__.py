@@ -1,12 +1,31 @@
-"""What the bouncer has to say, as frozen records; one file per backend says it somewhere."""
+"""What a bouncer has to say, as frozen records; each backend that renders them is a file."""
 
 from dataclasses import dataclass
 from typing import Protocol
 
-from bouncer.config import Config, ConfigError
-from bouncer.decide import Decision, Fault, Finding, Hold
-from bouncer.history import Outcome
+from bouncer.configuration.model import Config, ConfigError, Mode
+from bouncer.decide import Decision, Fault, Finding, Hold, Ledger, Outcome, Rung
+from bouncer.ports import Doing
 from bouncer.room import Instant, Participant, Room
+
+EMPTY = Room()
+
+
+@dataclass(frozen=True, slots=True)
+class Guarding:
+    """The room has this bouncer from now on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unguarded:
+    """The room no longer has this bouncer: the last news of a room."""
+
+    seconds: float
+    """How long it was guarded."""
+    evictions: int
+    """How many agents and avatars were evicted, and seen gone."""
+    ended_early: float
+    """Agent-seconds: for each evicted agent, the time from its end until now. It may have left by itself before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +37,7 @@ class Configured:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A configuration was refused; `kept` stays in force, and without one nobody is evicted."""
+    """A configuration was refused. `kept` stays in force; without one, no agent is evicted."""
 
     error: ConfigError
     kept: Config | None
@@ -31,38 +50,52 @@ class Decided:
     at: Instant
     room: Room
     decision: Decision
+    ledger: Ledger
+    """What had been done until then."""
 
 
 @dataclass(frozen=True, slots=True)
 class Noticed:
-    """Somebody is about to be evicted, in `due_in` seconds."""
+    """An agent will be evicted in `due_in` seconds."""
 
     finding: Finding
     due_in: float
+    room: Room = EMPTY
+    """The room that was judged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """Somebody breaks a rule that only reports."""
+    """An agent breaks a rule that only reports."""
 
     finding: Finding
+    room: Room = EMPTY
+    """The room that was judged."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeldBack:
-    """Somebody is due, and something keeps us from evicting them."""
+    """An agent is due but held back."""
 
     hold: Hold
+    room: Room = EMPTY
+    """The room that was judged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evicted:
-    """An attempt at evicting somebody ended, after `took` seconds; `why`, where that isn't plain."""
+    """An attempt at an eviction ended after `took` seconds; `why`, if the outcome alone doesn't tell."""
 
     finding: Finding
     outcome: Outcome
     took: float
     why: str = ""
+    rungs: tuple[Rung, ...] = ()
+    """The steps of the attempt; none in a dry run, or if the worker ended meanwhile."""
+    room: Room = EMPTY
+    """The room that was judged."""
+    mode: Mode = "enforce"
+    """The mode in which it was begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,18 +106,22 @@ class Faulted:
 
 
 @dataclass(frozen=True, slots=True)
-class Troubled:
+class Failing:
     """Something of ours went wrong, and we go on."""
 
-    doing: str
+    doing: Doing
     error: Exception
 
 
 @dataclass(frozen=True, slots=True)
-class Ranked:
-    """Other bouncers guard the room too: with one that is older we stand by, with two we are not needed."""
+class Stands:
+    """What we are in the room has changed: with an older bouncer we stand by, with two we are not needed."""
 
-    seniors: tuple[Participant, ...]
+    standing: str
+    """A `Standing` of guard/watch.py."""
+    before: str
+    seniors: tuple[Participant, ...] = ()
+    """The older bouncers that guard the room too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +132,24 @@ class HandedOver:
 
 
 News = (
-    Configured | Refused | Decided | Noticed | Reported | HeldBack | Evicted | Faulted | Troubled | Ranked | HandedOver
+    Guarding
+    | Unguarded
+    | Stands
+    | Configured
+    | Refused
+    | Decided
+    | Noticed
+    | Reported
+    | HeldBack
+    | Evicted
+    | Faulted
+    | Failing
+    | HandedOver
 )
 
 
 class Observer(Protocol):
-    """Somebody who is told. Called on the event loop, so it must not block; what it raises ends nothing."""
+    """A recipient of news. It is called on the event loop and must not block; what it raises ends nothing."""
 
     def notify(self, news: News) -> None:
         """Take note."""
