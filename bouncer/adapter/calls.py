@@ -1,181 +1,263 @@
-"""LiveKit's server API for one room, in our records and with our errors. Nothing here needs to be connected to it."""
+"""LiveKit's server API for one room, in our records and with our errors."""
 
 import asyncio
 import os
 import threading
-from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
-from http import HTTPStatus
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from livekit import api
-from livekit.protocol import agent, models
+from livekit.agents import JobContext
+from livekit.protocol import agent
 
-from bouncer.api import ApiError, Trouble
+from bouncer.adapter.clock import ServerClock
+from bouncer.adapter.errors import CALL_WITHIN, answer_of
+from bouncer.adapter.orphans import surplus
+from bouncer.adapter.records import listed, listed_job
 from bouncer.events import Info, Job
-from bouncer.room import Instant, Kind
+from bouncer.guard.schedule import POSTPONED_FOR
+from bouncer.ports import ApiError, Says, Trouble
+from bouncer.room import GUARDING_ATTRIBUTE, STANDING_ATTRIBUTE, Instant
 
 T = TypeVar("T")
 
 TOPIC = "bouncer"
-CALL_WITHIN = 3.0
-"""Seconds for one call to the server API; on loopback it takes 0.5 to 5 ms. The client's own limit is 300 s."""
+_CODES = frozenset(code for name, code in vars(api.TwirpErrorCode).items() if name.isupper())
+"""The codes that an answer may have. Another one, such as a proxy's, counts as unknown."""
 
-_LISTED_KINDS: Mapping[int, Kind] = {
-    models.ParticipantInfo.STANDARD: Kind.STANDARD,
-    models.ParticipantInfo.INGRESS: Kind.INGRESS,
-    models.ParticipantInfo.EGRESS: Kind.EGRESS,
-    models.ParticipantInfo.SIP: Kind.SIP,
-    models.ParticipantInfo.AGENT: Kind.AGENT,
-    models.ParticipantInfo.CONNECTOR: Kind.CONNECTOR,
-    models.ParticipantInfo.BRIDGE: Kind.BRIDGE,
-}
-"""The numbers of CONNECTOR and BRIDGE differ between the two APIs. An unknown kind counts as STANDARD: a person."""
+
+ROOM_PER_MINUTE = 60
+"""Calls a minute that every room may make for what is urgent, whatever the others do. An eviction takes one list."""
+ROOM_PART = 4
+"""No room makes more than this part of its worker's calls. Removals don't count: `max_per_minute` bounds them."""
 
 
 class CallBudget:
-    """How many API calls this worker makes a minute: removals always go, lists only within what is left."""
+    """How many API calls this worker makes a minute, fairly divided among its rooms.
+
+    What ends an eviction always goes. Anything else goes within what is left, and what is urgent also beyond that, as
+    long as its room has made few calls.
+    """
 
     def __init__(self, per_minute: int) -> None:
         """Make one for all rooms of the worker; the rooms run in threads of their own."""
         self._per_minute = per_minute
-        self._made: deque[Instant] = deque()
+        self._room_limit = max(ROOM_PER_MINUTE, per_minute // ROOM_PART)
+        self._made: deque[tuple[Instant, str]] = deque()
+        self._rooms: Counter[str] = Counter()
         self._lock = threading.Lock()
 
-    def take(self, now: Instant, *, urgent: bool) -> bool:
-        """Count a call that is about to be made; False if it has to wait."""
+    def spend(self, now: Instant, *, urgent: bool, room: str = "", ends: bool = False) -> bool:
+        """Count a call that is about to be made for a room; `ends` if it ends an eviction.
+
+        Return False if it has to wait.
+        """
         with self._lock:
-            while self._made and self._made[0] + 60.0 <= now:
-                self._made.popleft()
-            if not urgent and len(self._made) >= self._per_minute:
+            while self._made and self._made[0][0] + 60.0 <= now:
+                _, of = self._made.popleft()
+                self._rooms[of] -= 1
+                if not self._rooms[of]:
+                    del self._rooms[of]
+            room = "" if ends else room
+            made = self._rooms[room] if room else 0
+            spent = len(self._made) >= self._per_minute
+            if not ends and (made >= self._room_limit or (spent and not (urgent and made < ROOM_PER_MINUTE))):
                 return False
-            self._made.append(now)
+            self._made.append((now, room))
+            self._rooms[room] += 1
             return True
+
+    def left(self, now: Instant) -> int:
+        """Return how many calls may still be made in this minute."""
+        with self._lock:
+            return max(0, self._per_minute - sum(at + 60.0 > now for at, _ in self._made))
+
+
+Called = Callable[[str, str, float | None], None]
+"""Is told of each call: its method, how it ended, and its seconds; None if it was not made."""
+
+
+def _unnoted(_method: str, _code: str, _seconds: float | None) -> None:
+    """Take no note of a call."""
 
 
 class Calls:
-    """The server API for the room of a job: all of the patrol's `RoomApi` that outlives our connection to it."""
+    """The server API for the room of a job. It outlives our connection to the room."""
 
-    def __init__(self, client: api.LiveKitAPI, job: agent.Job, budget: CallBudget) -> None:
-        """Make it on the event loop that the client belongs to."""
-        self._api = client
+    def __init__(
+        self,
+        client: api.LiveKitAPI,
+        job: agent.Job,
+        budget: CallBudget,
+        answered: Callable[[], None] = lambda: None,
+        called: Called = _unnoted,
+    ) -> None:
+        """Make it on the event loop that the client belongs to; `answered` is told of each answer."""
+        self.clock = ServerClock()
+        """Dates what is listed; lists read before we were connected have no dates."""
+        self.metadata = job.metadata
+        """What a successor is dispatched with."""
+        self._client = client
         self._job = job
         self._name = job.room.name
         self._budget = budget
+        self._answered = answered
+        self._called = called
         self._loop = asyncio.get_running_loop()
-        self._server_epoch: float | None = None
-        """What to add to the server's seconds to get an Instant; None before we are connected."""
-
-    def _instant(self, server_ms: int) -> Instant:
-        """The server's milliseconds as an Instant; right only once we are connected."""
-        return (self._server_epoch or 0.0) + server_ms / 1000
-
-    def _listed(self, participant: models.ParticipantInfo) -> Info:
-        joined_ms = participant.joined_at_ms or participant.joined_at * 1000
-        return Info(
-            sid=participant.sid,
-            identity=participant.identity,
-            kind=_LISTED_KINDS.get(participant.kind, Kind.STANDARD),
-            simulated=models.ParticipantInfo.SIMULATION in participant.kind_details,
-            active=participant.state == models.ParticipantInfo.ACTIVE,
-            joined_at=self._instant(joined_ms),
-            joined_ms=joined_ms,
-            attributes=dict(participant.attributes),
-            audio=any(track.type == models.TrackType.AUDIO for track in participant.tracks),
-            agent_grant=participant.permission.agent,
-            hidden=participant.permission.hidden,
-        )
+        self._refused_since: dict[str, Instant] = {}
+        """Since when calls of a method have had to wait."""
 
     async def list_participants(self, *, urgent: bool = False) -> tuple[Info, ...]:
-        """Everybody in the room, hidden ones and ourselves included."""
+        """Return everyone in the room, hidden ones and ourselves included."""
         request = api.ListParticipantsRequest(room=self._name)
-        answer = await self._call(lambda: self._api.room.list_participants(request), urgent=urgent)
+        answer = await self._call(
+            "list_participants", lambda: self._client.room.list_participants(request), urgent=urgent
+        )
         if answer is None:
             raise ApiError(Trouble.UNAVAILABLE, "the server does not know the room")
-        return tuple(map(self._listed, answer.participants))
+        return tuple(listed(participant, self.clock) for participant in answer.participants)
 
     async def list_jobs(self, *, urgent: bool = False) -> tuple[Job, ...]:
-        """The jobs of all the room's dispatches."""
-        dispatches = await self._call(lambda: self._api.agent_dispatch.list_dispatch(self._name), urgent=urgent)
-        return tuple(_listed_job(dispatch, job) for dispatch in dispatches or () for job in dispatch.state.jobs)
+        """Return the jobs of all the room's dispatches."""
+        dispatches = await self._call(
+            "list_dispatch", lambda: self._client.agent_dispatch.list_dispatch(self._name), urgent=urgent
+        )
+        return tuple(listed_job(dispatch, job) for dispatch in dispatches or () for job in dispatch.state.jobs)
 
     async def list_dispatches(self) -> frozenset[str]:
-        """The ids of the room's dispatches that are for us by their name; none if the room is closed."""
+        """Return the ids of the room's dispatches that carry our agent name; none if the room is closed."""
         request = api.ListRoomsRequest(names=[self._name])
-        # Asked for the dispatches of a room that it does not know, the server says nothing for 3 s, and then that it
-        # is unavailable: not to be told from one that is.
-        rooms = await self._call(lambda: self._api.room.list_rooms(request))
+        # Asked for the dispatches of an unknown room, the server keeps silent for 3 s and then says "unavailable",
+        # which can't be told from a server that is.
+        rooms = await self._call("list_rooms", lambda: self._client.room.list_rooms(request))
         if rooms is None or not rooms.rooms:
             return frozenset()
-        dispatches = await self._call(lambda: self._api.agent_dispatch.list_dispatch(self._name))
+        dispatches = await self._call("list_dispatch", lambda: self._client.agent_dispatch.list_dispatch(self._name))
         return frozenset(found.id for found in dispatches or () if found.agent_name == self._job.agent_name)
 
     async def get_participant(self, identity: str) -> Info | None:
-        """The participant that has this identity now; None if there is none."""
+        """Return the participant that has this identity now; None if there is none."""
         request = api.RoomParticipantIdentity(room=self._name, identity=identity)
-        answer = await self._call(lambda: self._api.room.get_participant(request))
-        return None if answer is None else self._listed(answer)
+        answer = await self._call("get_participant", lambda: self._client.room.get_participant(request), ends=True)
+        return None if answer is None else listed(answer, self.clock)
 
     async def remove_participant(self, identity: str) -> bool:
-        """Remove whoever has this identity; False if there was nobody."""
+        """Remove the participant that has this identity. Return False if there was none."""
         request = api.RoomParticipantIdentity(room=self._name, identity=identity)
-        return await self._call(lambda: self._api.room.remove_participant(request)) is not None
+        answer = await self._call(
+            "remove_participant", lambda: self._client.room.remove_participant(request), ends=True
+        )
+        return answer is not None
 
     async def delete_dispatch(self, dispatch: str) -> bool:
-        """End all jobs of a dispatch, gracefully, and let nothing restart them; False if there was no such dispatch."""
-        return await self._call(lambda: self._api.agent_dispatch.delete_dispatch(dispatch, self._name)) is not None
+        """End all jobs of a dispatch gracefully, so that nothing restarts them. Return False if there was none."""
+        client = self._client.agent_dispatch
+        answer = await self._call("delete_dispatch", lambda: client.delete_dispatch(dispatch, self._name), ends=True)
+        return answer is not None
 
     async def send_data(self, payload: bytes) -> None:
-        """Send a reliable data packet on our topic to everybody in the room."""
+        """Send a reliable data packet on our topic to everyone in the room."""
         request = api.SendDataRequest(
-            room=self._name, data=payload, kind=models.DataPacket.Kind.RELIABLE, topic=TOPIC, nonce=os.urandom(16)
+            room=self._name, data=payload, kind=api.DataPacket.Kind.RELIABLE, topic=TOPIC, nonce=os.urandom(16)
         )
-        await self._call(lambda: self._api.room.send_data(request))
+        await self._call("send_data", lambda: self._client.room.send_data(request))
 
     async def dispatch_successor(self) -> str:
-        """Dispatch another bouncer to the room, as we were dispatched; the id of its dispatch."""
-        job = self._job
-        request = api.CreateAgentDispatchRequest(agent_name=job.agent_name, room=self._name, metadata=job.metadata)
-        dispatch = await self._call(lambda: self._api.agent_dispatch.create_dispatch(request))
+        """Dispatch another bouncer to the room in our place. Return the id of its dispatch."""
+        request = api.CreateAgentDispatchRequest(
+            agent_name=self._job.agent_name, room=self._name, metadata=self.metadata
+        )
+        dispatch = await self._call(
+            "create_dispatch", lambda: self._client.agent_dispatch.create_dispatch(request), urgent=True
+        )
         if dispatch is None:
             raise ApiError(Trouble.UNAVAILABLE, "the server does not know the room")
         return dispatch.id
 
-    async def _call(self, call: Callable[[], Awaitable[T]], *, urgent: bool = True) -> T | None:
-        """Make an API call; None if the server says «not found».
+    async def take_back_surplus(self) -> tuple[str, ...]:
+        """Delete the marked dispatches of this room that are too many. Return their ids."""
+        infos = await self.list_participants(urgent=True)
+        answer = await self._call("list_dispatch", lambda: self._client.agent_dispatch.list_dispatch(self._name))
+        jobs = {
+            each.id: (each.metadata, [job.state.participant_identity for job in each.state.jobs])
+            for each in answer or ()
+        }
+        extra = surplus(jobs, infos, self._job.room.sid)
+        for dispatch in extra:
+            await self.delete_dispatch(dispatch)
+        return extra
+
+    async def _call(
+        self, method: str, call: Callable[[], Awaitable[T]], *, urgent: bool = False, ends: bool = False
+    ) -> T | None:
+        """Make an API call. Return None if the server answers "not found".
+
+        A call that has had to wait for POSTPONED_FOR is urgent, whatever it is for.
 
         Raises: ApiError for every other failure.
         """
-        if not self._budget.take(self._loop.time(), urgent=urgent):
+        now = self._loop.time()
+        urgent |= now - self._refused_since.get(method, now) >= POSTPONED_FOR
+        if not self._budget.spend(now, urgent=urgent, room=self._name, ends=ends):
+            self._refused_since.setdefault(method, now)
+            self._called(method, "out_of_budget", None)
             raise ApiError(Trouble.THROTTLED, "this worker has made its API calls of this minute")
+        self._refused_since.pop(method, None)
+        answer = await answer_of(lambda: self._noted(method, call), CALL_WITHIN)
+        if answer is not None:
+            self._answered()
+        return answer
+
+    async def _noted(self, method: str, call: Callable[[], Awaitable[T]]) -> T:
+        """Make a call, and tell how it ended."""
+        began, code = self._loop.time(), "no_answer"
+        try:
+            answer = await call()
+            code = "ok"
+        except asyncio.CancelledError:
+            code = "timeout"
+            raise
+        except api.TwirpError as error:
+            code = error.code if error.code in _CODES else "unknown"
+            raise
+        finally:
+            self._called(method, code, self._loop.time() - began)
+        return answer
+
+
+class RoomCalls(Calls):
+    """The server API for a room that we are connected to, and what we say there about ourselves."""
+
+    def __init__(
+        self,
+        client: api.LiveKitAPI,
+        ctx: JobContext,
+        budget: CallBudget,
+        answered: Callable[[], None] = lambda: None,
+        called: Called = _unnoted,
+    ) -> None:
+        super().__init__(client, ctx.job, budget, answered, called)
+        self.resigned = False
+        self._ctx = ctx
+
+    async def say(self, says: Says) -> None:
+        """Say in our own attributes what we are in the room."""
+        me = self._ctx.room.local_participant
+        attributes = {
+            GUARDING_ATTRIBUTE: "true" if says is Says.GUARDING else "",
+            STANDING_ATTRIBUTE: says if says is Says.UNCONFIGURED else "",
+        }
         try:
             async with asyncio.timeout(CALL_WITHIN):
-                return await call()
-        except api.TwirpError as error:
-            if error.code == api.TwirpErrorCode.NOT_FOUND:
-                return None
-            raise _api_error(error) from None
-        except Exception as error:  # noqa: BLE001 - whatever the SDK makes of a dead line or of a proxy's own answer
+                await me.set_attributes(attributes)
+        except Exception as error:  # noqa: BLE001 - as for any call, whatever the SDK makes of a dead line
             raise ApiError(Trouble.UNAVAILABLE, f"{type(error).__name__}: {error}") from None
 
-
-def _api_error(error: api.TwirpError) -> ApiError:
-    if error.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        return ApiError(
-            Trouble.DENIED,
-            f"LiveKit denies it ({error.code}: {error.message}); LIVEKIT_API_KEY and LIVEKIT_API_SECRET must be a "
-            "valid key of this server, since removing participants needs a token with roomAdmin for the room",
-        )
-    if error.status == HTTPStatus.TOO_MANY_REQUESTS or error.code == api.TwirpErrorCode.RESOURCE_EXHAUSTED:
-        return ApiError(Trouble.THROTTLED, error.message)
-    return ApiError(Trouble.UNAVAILABLE, f"{error.code}: {error.message}")
-
-
-def _listed_job(dispatch: api.AgentDispatch, job: agent.Job) -> Job:
-    return Job(
-        dispatch=dispatch.id,
-        job=job.id,
-        agent_name=dispatch.agent_name,
-        identity=job.state.participant_identity or f"agent-{job.id}",
-        publisher=job.participant.identity if job.type == agent.JobType.JT_PUBLISHER else "",
-    )
+    async def resign(self, why: str) -> None:
+        """End our own job for the reason given, so that nothing restarts it."""
+        self.resigned = True
+        with suppress(ApiError):
+            await self.delete_dispatch(self._job.dispatch_id)
+        self._ctx.shutdown(why)

@@ -1,49 +1,44 @@
-"""Ears: they subscribe to the audio of one room and tell the patrol who speaks.
+"""Ears: they subscribe to the audio of one room, and tell the patrol who speaks.
 
-The room is the truth: an event only makes us look at it, and what we are subscribed to is compared with what is
-published each time. By level there is no audio stream, and no sound is ever received: the SDK is asked what the
-receiver of each track has counted, and `bouncer.hearing` makes of that who speaks. By speech, tracks that sound are
-listened to as well (`bouncer.adapter.speech`). While nobody has an open microphone, nothing is asked.
+The room is the truth: an event only makes us look at it, and each time our subscriptions are compared with what is
+published. In level mode there is no audio stream and no sound is ever received: the SDK is asked what each track's
+receiver has counted, and `bouncer.hearing` concludes who speaks. In speech mode a speech detector listens to tracks
+that sound (`bouncer.adapter.speech`). While no microphone is open, nothing is asked.
 """
 
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Any, cast
 
 from livekit import rtc
 from livekit.agents.vad import VAD
 from livekit.rtc.room import EventTypes
 
-from bouncer.adapter.speech import detector, listen
+from bouncer.adapter.microphone import APART, Microphone
+from bouncer.adapter.speech import detector
 from bouncer.events import Event
-from bouncer.hearing import POLL, Reading, Track, Voices
+from bouncer.hearing import POLL, Track, Voices
 from bouncer.observers import Configured, News
+from bouncer.observers.log_events import LogEvent
 from bouncer.room import Instant
+from bouncer.selectors import matches
 
 logger = logging.getLogger("bouncer")
 
 AT_ONCE = 4
-"""Tracks read at the same time, so that one that hangs doesn't hold up the rest. More are no faster, and no dearer."""
-ANSWER_WITHIN = 0.5
-"""Seconds for one reading; it takes 2 ms, and 30 on a busy machine."""
+"""Tracks read at the same time, so that one that hangs doesn't hold up the rest. More are no faster, and no cheaper."""
 SETTLE = 0.02
-"""Seconds for which what happened is gathered before the room is looked at."""
-APART = 0.3
-"""Seconds between switching a subscription off and on: done at once, it often stays off for good (9 of 25 times)."""
-PATIENCE = (5.0, 60.0)
-"""Seconds to wait for a subscription before it is asked for anew: at first, and, doubled each time, at most."""
+"""Seconds for which events are gathered before we look at the room."""
 TROUBLE_PAUSE = 5.0
 """Seconds before we listen again after an error of ours."""
-MAX_LISTENERS = 16
-"""Tracks of a room that are listened to at the same time: speech on all of them took 32 % of a core, 14 % by level."""
-DEAF_FOR = 60.0
-"""Seconds before a track is listened to again after that went wrong; until then it is heard by level."""
+MAX_DETECTORS = 16
+"""Tracks of a room with a speech detector at the same time: with all of them talking it took 32 % of a core, in level
+mode 14 %."""
 REMEMBERED = 1024
-"""How many participants are remembered of whom it was said that they can't be heard."""
+"""How many participants that can't be heard are remembered, so that each is logged once."""
 
 _CHANGES: tuple[EventTypes, ...] = (
     "participant_connected",
@@ -58,25 +53,35 @@ _CHANGES: tuple[EventTypes, ...] = (
 
 
 class Ears:
-    """Listens to one room while its configuration says so: an observer of the patrol, and a task beside it."""
+    """Listens to one room while its configuration says so: an observer of the patrol, and a task alongside it."""
 
-    def __init__(self, room: rtc.Room, places: threading.Semaphore) -> None:
+    def __init__(
+        self,
+        room: rtc.Room,
+        places: threading.Semaphore,
+        detectors: threading.Semaphore,
+        load: Callable[[], Awaitable[VAD | None]] = detector,
+    ) -> None:
         """Make them for a room that is connected or will be; they listen while `run` runs.
 
-        Each track that is listened to for speech takes a place, and all rooms of a worker share those that there are.
+        Each track that we listen to takes one of `places`, and each speech detector one of `detectors`. All rooms of a
+        worker share these. `load` gives the model.
         """
         self._room = room
         self._places = places
+        self._detectors = detectors
+        self._load = load
         self._hearing = "off"
+        self._ignored: Iterable[str] = ()
         self._changed = asyncio.Event()
         self._blind = self._interrupted = False
         self._vad: VAD | None = None
         self._voices = Voices()
-        self._ears: dict[str, _Ear] = {}
+        self._microphones: dict[str, Microphone] = {}
         self._ask_at: Instant = 0.0
         self._poll_at: Instant = 0.0
-        self._said: dict[str, None] = {}
-        self._listeners: set[asyncio.Task[None]] = set()
+        self._unheard: dict[str, None] = {}
+        self._detections: set[asyncio.Task[None]] = set()
         self._warned: set[str] = set()
         for change in _CHANGES:
             room.on(change, self._wake)
@@ -84,29 +89,38 @@ class Ears:
         room.on("reconnected", lambda: self._interrupt(blind=False))
 
     def notify(self, news: News) -> None:
-        """Take in a configuration. One of mode `off` listens to nobody."""
+        """Take in a configuration. In mode `off` no one is listened to."""
         if isinstance(news, Configured):
             self._hearing = "off" if news.config.mode == "off" else news.config.hearing
+            self._ignored = news.config.ignore_tracks
             self._wake()
 
+    def tracks(self) -> dict[str, int]:
+        """Return how many tracks are listened to in each mode. From any thread."""
+        listened = [each for each in tuple(self._microphones.values()) if each.listened]
+        by_speech = sum(each.detection is not None for each in listened)
+        return {"level": len(listened) - by_speech, "speech": by_speech}
+
     async def run(self, tell: Callable[[Event], None]) -> None:
-        """Listen, for ever, and tell what is heard of whom. An error in here is logged and never ends it."""
+        """Listen until cancelled, and tell what is heard. Our own errors are logged and never end it."""
         try:
             await self._run(tell)
         finally:
-            self._rest()
-            await asyncio.gather(*self._listeners, return_exceptions=True)
+            self._stop_detecting()
+            for microphone in self._microphones.values():
+                self._give_up_place(microphone)
+            await asyncio.gather(*self._detections, return_exceptions=True)
 
     async def _run(self, tell: Callable[[Event], None]) -> None:
         in_trouble = False
         while True:
             self._changed.clear()
             try:
-                self._vad = (self._vad or await detector()) if self._hearing == "speech" else None
+                self._vad = (self._vad or await self._load()) if self._hearing == "speech" else None
                 wake_at = None
                 if self._blind:
                     # A subscription asked for now would be lost, without a sign.
-                    self._rest()
+                    self._stop_detecting()
                     self._forget(tell)
                 elif self._hearing != "off":
                     wake_at = await self._listen(tell)
@@ -115,7 +129,7 @@ class Ears:
                 in_trouble = False
             except Exception:
                 if not in_trouble:
-                    logger.exception("hearing failed", extra={"lk.pii.room_name": self._room.name})
+                    logger.exception(LogEvent.HEARING_FAILED, extra={"lk.pii.room_name": self._room.name})
                 in_trouble = True
                 with suppress(Exception):
                     self._stop(tell)
@@ -127,266 +141,178 @@ class Ears:
                 await asyncio.sleep(SETTLE)
 
     async def _listen(self, tell: Callable[[Event], None]) -> Instant | None:
-        """Look at the room, and read its tracks if it is time to. When to do so again if nothing happens."""
+        """Look at the room, and read its tracks if it is time. Return when to do so again if nothing happens."""
         time = asyncio.get_running_loop().time
         began = time()
-        tracks = self._look(began)
-        if began >= self._poll_at and (open_ears := [ear for ear in self._ears.values() if ear.open]):
-            await _poll(open_ears)
+        tracks = self._tracks(began)
+        if began >= self._poll_at and (to_read := [each for each in self._microphones.values() if each.listened]):
+            await _read(to_read)
             # Never busier than idle: very many tracks are read less often.
             self._poll_at = max(began + POLL, 2 * time() - began)
             if self._blind:
                 return None
-            # Meanwhile somebody may have been muted, or gone.
-            tracks = self._look(time())
-        for heard in self._voices.take(time(), tracks):
+            # Meanwhile a track may have been muted, or be gone.
+            tracks = self._tracks(time())
+        for heard in self._voices.changes(time(), tracks):
             tell(heard)
-        if any(ear.open for ear in self._ears.values()):
+        if any(microphone.open for microphone in self._microphones.values()):
             return self._poll_at
-        return time() + POLL if any(ear.waits for ear in self._ears.values()) else None
+        return time() + POLL if any(microphone.waits for microphone in self._microphones.values()) else None
 
-    def _look(self, now: Instant) -> Mapping[str, list[Track]]:
-        """Have an ear for each audio track that is published, and for no other; the tracks, by participant."""
+    def _tracks(self, now: Instant) -> Mapping[str, list[Track]]:
+        """Have a Microphone for each published audio track, and no other. Return the tracks, by participant."""
         if self._interrupted:
             self._interrupted, self._voices = False, Voices()
-            for ear in self._ears.values():
-                ear.heard.lose(now)
-                ear.rest()
-        ears: dict[str, _Ear] = {}
+            for microphone in self._microphones.values():
+                microphone.heard.lose(now)
+                microphone.stop_detecting()
+        microphones: dict[str, Microphone] = {}
+        published: list[tuple[rtc.RemoteParticipant, Microphone]] = []
         tracks: dict[str, list[Track]] = {}
         for participant in self._room.remote_participants.values():
             mine = tracks.setdefault(participant.sid, [])
-            for publication in _audio(participant):
-                known = self._ears.get(publication.sid)
-                ear = known if known and known.publication is publication else _Ear(publication, now, self._ask_at)
-                ears[publication.sid] = ear
-                mine.append(ear.heard)
-                ear.look(now)
-                if ear.encrypted:
-                    self._say(participant, "its audio is encrypted end to end")
-                elif ear.tried > 1:
-                    self._say(participant, "the server grants no subscription to its audio")
-        for sid, gone in self._ears.items():
-            if ears.get(sid) is not gone:
-                gone.rest()
-        self._ears = ears
-        self._attend(self._vad, now)
+            for publication in _audio(participant, self._ignored):
+                known = self._microphones.get(publication.sid)
+                same = known and known.publication is publication
+                microphone = known if known and same else Microphone(publication, now, self._ask_at)
+                microphones[publication.sid] = microphone
+                published.append((participant, microphone))
+                mine.append(microphone.heard)
+        for sid, gone in self._microphones.items():
+            if microphones.get(sid) is not gone:
+                gone.stop_detecting()
+                self._give_up_place(gone)
+        self._microphones = microphones
+        self._assign_places()
+        for participant, microphone in published:
+            microphone.follow(now)
+            if microphone.encrypted:
+                self._cannot_hear(participant, "its audio is encrypted end to end")
+            elif microphone.open and not microphone.placed:
+                self._cannot_hear(participant, "the worker listens to BOUNCER_MAX_MICROPHONES others")
+            elif microphone.tried > 1:
+                self._cannot_hear(participant, "the server grants no subscription to its audio")
+        self._assign_detectors(self._vad, now)
         return tracks
 
-    def _attend(self, vad: VAD | None, now: Instant) -> None:
-        """Have a listener for each track that is worth it, as far as there are places, and for no other."""
-        worth = [ear for ear in self._ears.values() if vad and ear.worth_listening(now)]
-        # Who sounds comes first, then who is listened to already: of too many that sound it is always the same.
-        worth.sort(key=lambda ear: (not ear.heard.sounds, ear.listener is None))
-        chosen = worth[:MAX_LISTENERS]
-        for ear in self._ears.values():
-            if ear not in chosen:
-                ear.rest()
-        for ear in chosen:
-            if vad and not ear.listener and self._places.acquire(blocking=False):
-                listener = ear.listen(vad, now, self._wake)
-                self._listeners.add(listener)
-                listener.add_done_callback(partial(self._ended, ear))
-        waiting = [ear for ear in worth if ear.heard.sounds and not ear.listener]
-        quiet = [ear for ear in chosen if ear.listener and not ear.heard.sounds]
-        for ear in quiet[: len(waiting)]:
+    def _assign_places(self) -> None:
+        """Have as many tracks listened to as there are places: those that are not muted first."""
+        muted = [each for each in self._microphones.values() if each.placed and not each.open]
+        lacking = (each for each in self._microphones.values() if not (each.placed or each.encrypted))
+        for microphone in sorted(lacking, key=lambda each: not each.open):
+            microphone.placed = self._places.acquire(blocking=False)
+            if microphone.open and not microphone.placed and muted:
+                muted.pop().placed = False
+                microphone.placed = True
+
+    def _give_up_place(self, microphone: Microphone) -> None:
+        if microphone.placed:
+            microphone.placed = False
+            self._places.release()
+
+    def _assign_detectors(self, vad: VAD | None, now: Instant) -> None:
+        """Have a detector on each track that is worth it, as far as there are places, and on no other."""
+        worth = [each for each in self._microphones.values() if vad and each.worth_listening(now)]
+        # Audible tracks first, then those that have a detector already, so the selection is stable.
+        worth.sort(key=lambda microphone: (not microphone.heard.sounds, microphone.detection is None))
+        chosen = worth[:MAX_DETECTORS]
+        for microphone in self._microphones.values():
+            if microphone not in chosen:
+                microphone.stop_detecting()
+        for microphone in chosen:
+            if vad and not microphone.detection and self._detectors.acquire(blocking=False):
+                detection = microphone.detect(vad, now, self._wake)
+                self._detections.add(detection)
+                detection.add_done_callback(partial(self._detection_ended, microphone))
+        waiting = [each for each in worth if each.heard.sounds and not each.detection]
+        quiet = [each for each in chosen if each.detection and not each.heard.sounds]
+        for microphone in quiet[: len(waiting)]:
             # Its place will be free in a moment.
-            ear.rest()
+            microphone.stop_detecting()
         left_out = set(waiting[len(quiet) :])
         if left_out:
-            limit = f"of {MAX_LISTENERS} in a room" if len(worth) > len(chosen) else "of the worker, BOUNCER_MAX_SPEECH"
-            self._warn("hearing some by level", why=f"more tracks sound at the same time than the limit {limit}")
-        for ear in self._ears.values():
-            if not vad or ear in left_out or ear.deaf(now):
-                ear.heard.by_level(now)
+            limit = f"of {MAX_DETECTORS} in a room" if len(worth) > len(chosen) else "of the worker, BOUNCER_MAX_SPEECH"
+            why = f"more tracks sound at the same time than the limit {limit}"
+            self._warn(LogEvent.LEVEL_DETECTION, why=why)
+        for microphone in self._microphones.values():
+            if not vad or microphone in left_out or not microphone.detectable(now):
+                microphone.heard.by_level(now)
             else:
-                ear.heard.by_speech(now)
+                microphone.heard.by_speech(now)
 
-    def _ended(self, ear: "_Ear", listener: asyncio.Task[None]) -> None:
-        """A listener ended: because it was to, or because something went wrong."""
-        self._places.release()
-        self._listeners.discard(listener)
-        if ear.listener is listener:
-            ear.fail(asyncio.get_running_loop().time())
+    def _detection_ended(self, microphone: Microphone, detection: asyncio.Task[None]) -> None:
+        """Take in that a detection ended: because we stopped it, or because something went wrong."""
+        self._detectors.release()
+        self._detections.discard(detection)
+        if microphone.detection is detection:
+            microphone.detection_failed(asyncio.get_running_loop().time())
             self._wake()
-        if not listener.cancelled() and (error := listener.exception()):
-            self._warn("listening failed", error, why="heard by level meanwhile")
+        if not detection.cancelled() and (error := detection.exception()):
+            self._warn(LogEvent.SPEECH_DETECTION_FAILED, error, why="heard by level meanwhile")
 
-    def _warn(self, what: str, error: BaseException | None = None, *, why: str) -> None:
-        """Log something that concerns the whole room, once."""
+    def _warn(self, what: LogEvent, error: BaseException | None = None, *, why: str) -> None:
+        """Log something about the whole room, once."""
         if what not in self._warned:
             self._warned.add(what)
             logger.warning(what, exc_info=error, extra={"lk.pii.room_name": self._room.name, "why": why})
 
-    def _rest(self) -> None:
-        """Listen to no track any more."""
-        for ear in self._ears.values():
-            ear.rest()
+    def _stop_detecting(self) -> None:
+        for microphone in self._microphones.values():
+            microphone.stop_detecting()
 
     def _forget(self, tell: Callable[[Event], None]) -> Instant:
-        """What was known of anybody no longer is."""
+        """Tell that what was known of anyone no longer is."""
         now = asyncio.get_running_loop().time()
         for heard in self._voices.end(now):
             tell(heard)
         return now
 
     def _stop(self, tell: Callable[[Event], None]) -> None:
-        """Listen to nobody."""
+        """Listen to no one."""
         now = self._forget(tell)
-        ears, self._ears = self._ears, {}
-        for ear in ears.values():
-            ear.rest()
-            ear.close()
+        microphones, self._microphones = self._microphones, {}
+        for microphone in microphones.values():
+            microphone.stop_detecting()
+            microphone.unsubscribe()
+            self._give_up_place(microphone)
             self._ask_at = now + APART
 
-    def _say(self, participant: rtc.RemoteParticipant, why: str) -> None:
+    def _cannot_hear(self, participant: rtc.RemoteParticipant, why: str) -> None:
         """Log, once for each participant, that it can't be heard."""
         sid = participant.sid
-        if sid in self._said:
+        if sid in self._unheard:
             return
-        self._said[sid] = None
-        if len(self._said) > REMEMBERED:
-            del self._said[next(iter(self._said))]
+        self._unheard[sid] = None
+        if len(self._unheard) > REMEMBERED:
+            del self._unheard[next(iter(self._unheard))]
         facts = {"lk.pii.room_name": self._room.name, "lk.pii.participant_identity": participant.identity}
-        logger.warning("cannot hear a participant", extra={**facts, "sid": sid, "why": why})
+        logger.warning(LogEvent.CANNOT_HEAR, extra={**facts, "sid": sid, "why": why})
 
     def _wake(self, *_: object) -> None:
         self._changed.set()
 
     def _interrupt(self, *, blind: bool) -> None:
-        """The connection broke, or is back: then all is told anew.
+        """The connection broke, or is back: then everything is told again.
 
-        In a full reconnect everybody leaves and is back at once, with the same sids and other publications.
+        In a full reconnect everyone leaves and is back at once, with the same sids and other publications.
         """
         self._blind, self._interrupted = blind, True
         self._wake()
 
 
-class _Ear:
-    """One audio publication of somebody, our subscription to it, and what is heard of it."""
-
-    def __init__(self, publication: rtc.RemoteTrackPublication, now: Instant, ask_at: Instant) -> None:
-        self.publication = publication
-        self.encrypted = publication.encryption_type != rtc.EncryptionType.NONE
-        self.heard = Track(now, encrypted=self.encrypted)
-        self.tried = 0
-        """How often a subscription was asked for since there was one."""
-        self._received: rtc.RemoteTrack | None = None
-        self.listener: asyncio.Task[None] | None = None
-        self._deaf_until = now
-        self._asked = False
-        self._turn_at = ask_at
-        self._patience, self._longest = PATIENCE
-
-    @property
-    def open(self) -> bool:
-        """Whether there may be something to hear."""
-        return not (self.encrypted or self.publication.muted)
-
-    @property
-    def waits(self) -> bool:
-        """Whether it waits for its subscription."""
-        return not (self.encrypted or self.publication.track)
-
-    def look(self, now: Instant) -> None:
-        """Take in how the publication is now, and see to the subscription."""
-        self.heard.mute(now, muted=self.publication.muted)
-        if self._received and self._received is not self.publication.track:
-            self.heard.lose(now)
-            self.rest()
-        self._received = self.publication.track
-        if not self.waits:
-            self._patience, self._longest = PATIENCE
-            self._turn_at, self.tried = now + self._patience, 0
-        elif now >= self._turn_at:
-            # Asked and not given: switched off, and a moment later on again.
-            self._asked = not self._asked
-            self.publication.set_subscribed(self._asked)
-            self._turn_at = now + (self._patience if self._asked else APART)
-            if self._asked:
-                self.tried += 1
-                self._patience = min(2 * self._patience, self._longest)
-
-    def deaf(self, now: Instant) -> bool:
-        """Whether listening went wrong lately."""
-        return now < self._deaf_until
-
-    def worth_listening(self, now: Instant) -> bool:
-        """Whether there may be speech to hear."""
-        return self.publication.track is not None and not self.deaf(now) and self.heard.worth_listening(now)
-
-    def listen(self, vad: VAD, now: Instant, wake: Callable[[], None]) -> asyncio.Task[None]:
-        """Begin to listen for speech to a track that is worth it; the task that does."""
-        track = cast("rtc.Track", self.publication.track)
-
-        def hear(at: Instant, *, speaking: bool) -> None:
-            if self.listener is listener:
-                self.heard.hear(at, speaking=speaking)
-                wake()
-
-        listener = self.listener = asyncio.create_task(listen(track, vad, hear))
-        self.heard.by_speech(now)
-        self.heard.listen(now)
-        return listener
-
-    def fail(self, now: Instant) -> None:
-        """Take in that the listener ended by itself."""
-        self.rest()
-        self._deaf_until = now + DEAF_FOR
-
-    def rest(self) -> None:
-        """Listen for speech no more."""
-        listener, self.listener = self.listener, None
-        if listener:
-            listener.cancel()
-            self.heard.rest()
-
-    def close(self) -> None:
-        """Give the subscription up."""
-        if self._asked or self.publication.track:
-            self.publication.set_subscribed(False)
-
-    async def read(self) -> None:
-        """Read what was received, if anything was."""
-        track, reading = self.publication.track, None
-        if track:
-            # The SDK raises a bare Exception, for a track that is gone for instance.
-            with suppress(Exception):
-                async with asyncio.timeout(ANSWER_WITHIN):
-                    reading = _reading(await track.get_stats())
-        if reading:
-            self.heard.read(reading)
-        else:
-            self.heard.miss(asyncio.get_running_loop().time())
-
-
-async def _poll(ears: Iterable[_Ear]) -> None:
+async def _read(microphones: Iterable[Microphone]) -> None:
     """Read all of these, a few at the same time."""
-    waiting = iter(ears)
+    waiting = iter(microphones)
 
     async def read() -> None:
-        for ear in waiting:
-            await ear.read()
+        for microphone in waiting:
+            await microphone.read()
 
     await asyncio.gather(*(read() for _ in range(AT_ONCE)))
 
 
-def _audio(participant: rtc.RemoteParticipant) -> Iterator[rtc.RemoteTrackPublication]:
-    """The audio tracks that a participant has published."""
+def _audio(participant: rtc.RemoteParticipant, ignored: Iterable[str]) -> Iterator[rtc.RemoteTrackPublication]:
+    """Yield the audio tracks that a participant has published, except those that are no one's voice."""
     for publication in participant.track_publications.values():
-        if publication.kind == rtc.TrackKind.KIND_AUDIO:
+        if publication.kind == rtc.TrackKind.KIND_AUDIO and not matches(publication.name, ignored):
             yield publication
-
-
-def _reading(stats: Iterable[Any]) -> Reading | None:
-    """What the receiver has counted; None before the first packet, when there is no receiver yet."""
-    for entry in stats:
-        if entry.HasField("inbound_rtp"):
-            counted, received = entry.inbound_rtp.inbound, entry.inbound_rtp.received
-            return Reading(
-                at=asyncio.get_running_loop().time(),
-                energy=counted.total_audio_energy,
-                duration=counted.total_samples_duration,
-                packets=received.packets_received,
-            )
-    return None

@@ -1,7 +1,7 @@
-"""Rooms whose bouncer has gone though nobody wanted it to, and which wait for a successor.
+"""Rooms that have lost their bouncer though no one wanted that, and wait for a successor.
 
-A job has a thread and an event loop of its own, and they end with it. So this goes on in the worker's own loop: it
-keeps no place taken that a successor may need, and ends when the worker does.
+A job's thread and event loop end with the job. So this runs in the worker's own loop: it keeps no place taken that a
+successor may need, and ends when the worker does.
 """
 
 import asyncio
@@ -12,39 +12,52 @@ from contextlib import suppress
 
 from livekit.protocol import agent
 
-from bouncer.api import ApiError, LostRoomApi
-from bouncer.handover import replace
+from bouncer.adapter.calls import CallBudget
+from bouncer.adapter.orphans import LISTED_BY
+from bouncer.configuration.model import MARK
+from bouncer.guard.handover import replace_lost
+from bouncer.observers.log_events import LogEvent
+from bouncer.ports import ApiError, LostRoomApi
 
 logger = logging.getLogger("bouncer")
 
 GIVE_UP_AFTER = 600.0
-"""Seconds for which a successor is looked for. No room is kept open by that, so it costs two calls a minute at most;
-but what is away for longer comes back as something else, with rooms that somebody has given a bouncer anew."""
+"""Seconds for which a successor is looked for. That keeps no room open and costs at most two calls a minute. A server
+that was away for longer comes back with other rooms, which have been given bouncers of their own."""
 AT_ONCE = 10
-"""Rooms of one worker for which a successor is looked for at the same time. A server that comes back gives all rooms
-back at once; joining takes a second or two, so that a hundred are guarded within half a minute."""
+"""Rooms of one worker for which a successor is looked for at the same time. A server that comes back brings all rooms
+back at once; joining takes a second or two, so a hundred are guarded within half a minute."""
+LOST_PER_MINUTE = 6
+"""Jobs of one worker that get a successor in a minute though they never began to guard. Those that hang take 30 s to
+fail and leave nothing behind, so there are never more than this, however long it goes on."""
 
 
 class Replacements:
-    """All rooms of a worker that wait. For the worker's loop only."""
+    """All rooms of a worker that wait. Use it on the worker's loop only."""
 
     def __init__(self, is_registered: Callable[[], bool]) -> None:
-        """Make it for a worker; `is_registered` says whether its server knows it at the moment."""
+        """Make it for a worker; `is_registered` returns True while its server knows it."""
         self._is_registered = is_registered
         self._registered = asyncio.Event()
         self._turns = asyncio.Semaphore(AT_ONCE)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], str] = {}
+        self._lost_jobs = CallBudget(LOST_PER_MINUTE)
         self._ended = False
 
-    def begin(self, room: LostRoomApi, job: agent.Job) -> None:
-        """Look for a successor of the job that this room had, unless the worker ends."""
-        if not self._ended:
+    def begin(self, room: LostRoomApi, job: agent.Job, *, never_began: bool = False) -> None:
+        """Look for a successor to this room's job, unless the worker ends or too many jobs `never_began`."""
+        limited = never_began and not self._lost_jobs.spend(asyncio.get_running_loop().time(), urgent=False)
+        if not (self._ended or limited):
             task = asyncio.get_running_loop().create_task(self._replace(room, job))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks[task] = job.room.name
+            task.add_done_callback(self._tasks.pop)
+
+    def looks_for(self, room: str) -> bool:
+        """Return True if a successor is being looked for in the room of this name."""
+        return room in self._tasks.values()
 
     def registered(self) -> None:
-        """The server has come to know the worker, for the first time or anew."""
+        """Take in that the server has registered the worker, for the first time or again."""
         self._registered.set()
         self._registered = asyncio.Event()
 
@@ -57,29 +70,41 @@ class Replacements:
 
     async def _replace(self, room: LostRoomApi, job: agent.Job) -> None:
         name = {"lk.pii.room_name": job.room.name}
-        logger.warning("to be replaced", extra=name)
+        logger.warning(LogEvent.SUCCESSOR_REQUESTED, extra=name)
 
-        def troubled(error: ApiError) -> None:
-            logger.warning("not replaced yet", extra={**name, "error": str(error)})
+        def failing(error: ApiError) -> None:
+            logger.warning(LogEvent.SUCCESSOR_PENDING, extra={**name, "error": str(error)})
 
         try:
             async with asyncio.timeout(GIVE_UP_AFTER):
-                successor = await replace(
-                    room, job.dispatch_id, turns=self._turns, wait=self._wait, troubled=troubled, jitter=random.random
+                successor = await replace_lost(
+                    room, job.dispatch_id, turns=self._turns, wait=self._wait, failing=failing, jitter=random.random
                 )
         except TimeoutError:
-            logger.warning("not replaced", extra={**name, "why": f"nobody took the room within {GIVE_UP_AFTER:g} s"})
+            logger.warning(
+                LogEvent.NOT_REPLACED, extra={**name, "why": f"no worker took the room within {GIVE_UP_AFTER:g} s"}
+            )
         except asyncio.CancelledError:
-            logger.warning("not replaced", extra={**name, "why": "the worker ends"})
+            logger.warning(LogEvent.NOT_REPLACED, extra={**name, "why": "the worker ends"})
             raise
         else:
             if successor:
-                logger.info("replaced", extra={**name, "lk.pii.participant_identity": successor})
+                logger.info(LogEvent.REPLACED, extra={**name, "lk.pii.participant_identity": successor})
+                await self._take_back_surplus(room, job, name)
             else:
-                logger.info("not replaced", extra={**name, "why": "the room or the dispatch is gone"})
+                logger.info(LogEvent.NOT_REPLACED, extra={**name, "why": "the room or the dispatch is gone"})
+
+    async def _take_back_surplus(self, room: LostRoomApi, job: agent.Job, name: dict[str, str]) -> None:
+        """Of the bouncers that several workers have sent into a room that they found orphaned, leave the oldest."""
+        if MARK not in job.metadata:
+            return
+        await asyncio.sleep(LISTED_BY)
+        with suppress(ApiError):
+            if taken := await room.take_back_surplus():
+                logger.info(LogEvent.SURPLUS_TAKEN_BACK, extra={**name, "dispatches": list(taken)})
 
     async def _wait(self, seconds: float) -> None:
-        """Wait for so long, or until the worker is registered anew; as long as it isn't, nobody might take the room."""
+        """Wait for so long, or until the worker registers again; until then no worker might take the room."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._registered.wait()

@@ -1,0 +1,217 @@
+"""One job: a patrol's connection to the room that it guards."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+from livekit import rtc
+from livekit.agents import AutoSubscribe, JobContext
+from livekit.protocol import agent
+
+from bouncer import earlier
+from bouncer.adapter.calls import RoomCalls
+from bouncer.adapter.clock import SleepWatch, WallClock
+from bouncer.adapter.drain import Drain
+from bouncer.adapter.health import Health, RoomStatus
+from bouncer.adapter.line import LineHistory
+from bouncer.adapter.records import joined
+from bouncer.adapter.traffic import Traffic
+from bouncer.configuration.carried import carried, carry
+from bouncer.events import Connected, Disconnected, Stalled
+from bouncer.guard.patrol import Patrol
+from bouncer.observers.log_events import LogEvent
+from bouncer.observers.records import Records
+
+logger = logging.getLogger("bouncer")
+
+CONNECT_WITHIN = 30.0
+"""Seconds for connecting to the room. One that hangs is listed ACTIVE all the same, so it must not go on unnoticed."""
+HANDED_WITHIN = 55.0
+"""Seconds after which a worker that is to end gives up looking for a successor: orchestrators are told to give it a
+minute (docs/how-to/deploys.md), and then kill it."""
+LOOK_EVERY = 2.0
+"""Seconds between two looks at the clocks and at the room's standing."""
+
+
+class RequestSuccessor(Protocol):
+    """Has another bouncer dispatched in place of a job. May be called from any thread."""
+
+    def __call__(self, job: agent.Job, *, never_began: bool = False, metadata: str | None = None) -> None:
+        """Request one, to be dispatched with these metadata, by default the job's own.
+
+        Of jobs that `never_began` to guard only a few a minute get a successor.
+        """
+
+
+class LiveKitRoom:
+    """The connection to one room: it tells the patrol what happens there, and ends with the job."""
+
+    def __init__(
+        self,
+        ctx: JobContext,
+        calls: RoomCalls,
+        *,
+        drain: Drain,
+        health: Health,
+        request_successor: RequestSuccessor,
+        ended: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Make it for a job, from within the job's entrypoint. `ended` is told when the job ends."""
+        self.calls = calls
+        self._ctx = ctx
+        self._drain = drain
+        self._health = health
+        self._ended = ended
+        self._status = RoomStatus()
+        self._request_successor = request_successor
+        self._room = ctx.room
+        self._personal = {"lk.pii.room_name": ctx.job.room.name}
+        self._loop = asyncio.get_running_loop()
+        self.records = Records(ctx.job.room.name, WallClock(self._loop.time), ctx.job.room.sid)
+        """Renders what the room's observers are told."""
+        self._background: set[asyncio.Task[None]] = set()
+        self._room_sid = ""
+        self._line = LineHistory()
+        self._changed = False
+        """True if the room's metadata changed while we reconnected."""
+
+    async def guard(self, patrol: Patrol, *background: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Connect, and have the patrol guard the room until the job ends. Returns once it does.
+
+        If connecting hangs, a successor is requested.
+
+        Raises: TimeoutError if the connection can't be made; the framework's errors if it is refused.
+        """
+        self._room_sid = self._ctx.job.room.sid
+        traffic = Traffic(self._room, self.calls.clock, patrol.tell)
+        self._follow(patrol, traffic)
+        try:
+            async with asyncio.timeout(CONNECT_WITHIN):
+                # Not with single_peer_connection=False: it takes a third of the open files, but a track that was once
+                # unsubscribed can't be subscribed to again, so hearing can't be switched off and on (livekit 1.1.21).
+                await self._ctx.connect(auto_subscribe=AutoSubscribe.SUBSCRIBE_NONE)
+        except TimeoutError:
+            self._request_successor(self._ctx.job, never_began=True)
+            raise
+        self._connected(patrol, traffic)
+        if seen := earlier.read(self._ctx.job.metadata, self._loop.time(), self.calls.clock.instant):
+            patrol.tell(seen)
+        metadata = self._room.metadata or ""
+        if not metadata and self._ctx.job.room.metadata and await self._room.sid != self._room_sid:
+            # A restarted server has created the room again, without the metadata that we were dispatched under.
+            metadata = self._ctx.job.room.metadata
+        before = carried(self._ctx.job.metadata)
+        if before:
+            patrol.configure(before.metadata)
+        if before is None or not before.outlives(metadata):
+            patrol.configure(metadata)
+
+        def to_carry() -> str:
+            """What a successor is dispatched with."""
+            job, watch = self._ctx.job, patrol.watch
+            return carry(job.metadata, watch.metadata, self._room.metadata or "") if watch.config else job.metadata
+
+        async def hand_over() -> None:
+            await self._drain.begun()
+            self.calls.metadata = to_carry()
+            try:
+                async with asyncio.timeout(HANDED_WITHIN):
+                    await patrol.hand_over()
+            except TimeoutError:
+                facts = {**self._personal, "within": HANDED_WITHIN, "next": "the next worker to start finds the room"}
+                logger.warning(LogEvent.HANDED_TO_NO_ONE, extra=facts)
+                patrol.close()
+                self.calls.resigned = True  # in deed if not in word: no successor is to be looked for
+                self._ctx.shutdown("no successor")
+
+        for run in (patrol.run, hand_over, *background):
+            self._run_in_background(run())
+        self._run_in_background(self._look_around(patrol))
+
+        async def close() -> None:
+            self._health.leave(self._status)
+            self._ended()
+            patrol.close()
+            for task in self._background:
+                task.cancel()
+            await asyncio.gather(*self._background, return_exceptions=True)
+            if self._line.is_untimely_end(self._loop.time()) and not self.calls.resigned:
+                self._request_successor(self._ctx.job, metadata=to_carry())
+
+        self._health.guard(self._status)
+        self._ctx.add_shutdown_callback(close)
+
+    async def _reconfigure(self, patrol: Patrol) -> None:
+        """Take in metadata that changed while we reconnected, unless the server has only forgotten it.
+
+        A restarted server creates the room again, without its metadata. That lifts no exemption and ends no dry run;
+        whatever anyone has written since does.
+        """
+        before, self._room_sid = self._room_sid, await self._room.sid
+        self.records.room_sid = self._room_sid
+        changed, self._changed = self._changed, False
+        if not changed:
+            return
+        if self._room_sid == before or self._room.metadata:
+            patrol.configure(self._room.metadata or "")
+        else:
+            logger.warning(LogEvent.ROOM_RECREATED, extra={**self._personal, "in_force": "as before"})
+
+    async def _look_around(self, patrol: Patrol) -> None:
+        """Note how the room is, and tell the patrol when the machine has slept, which its own clock doesn't show."""
+        watch = SleepWatch(self._loop.time)
+        while True:
+            self._status.standing = patrol.watch.standing
+            await asyncio.sleep(LOOK_EVERY)
+            if watch.slept():
+                patrol.tell(Stalled(self._loop.time()))
+
+    def _connected(self, patrol: Patrol, traffic: Traffic) -> None:
+        """Start watching, for the first time or again.
+
+        A signal-only reconnect leaves seconds unwatched too (3 s were seen), and our sid doesn't tell it from a full
+        one: after a full reconnect the SDK goes on showing the old sid and joined_at (livekit 1.1.21).
+        """
+        now, me, clock = self._loop.time(), self._room.local_participant, self.calls.clock
+        clock.joined(me.sid, now, joined(me))
+        for participant in self._room.remote_participants.values():
+            clock.seen(participant.sid)
+        others = tuple(map(traffic.info, self._room.remote_participants.values()))
+        patrol.tell(Connected(now, traffic.info(me), others))
+
+    def _follow(self, patrol: Patrol, traffic: Traffic) -> None:
+        """Tell the patrol what becomes of our connection, and what the room's metadata is."""
+        room, now = self._room, self._loop.time
+
+        def reconfigured(_: str, metadata: str) -> None:
+            if self._line.down:
+                self._changed = True
+            else:
+                patrol.configure(metadata)
+
+        def reconnecting() -> None:
+            logger.warning(LogEvent.CONNECTION_LOST, extra=self._personal)
+            self._line.lost()
+            patrol.tell(Disconnected(now()))
+
+        def reconnected() -> None:
+            logger.info(LogEvent.CONNECTION_RESTORED, extra=self._personal)
+            self._line.restored(now())
+            self._connected(patrol, traffic)
+            self._run_in_background(self._reconfigure(patrol))
+
+        def disconnected(reason: rtc.DisconnectReason.ValueType) -> None:
+            self._line.ended(reason)
+            patrol.close()
+
+        room.on("room_metadata_changed", reconfigured)
+        room.on("reconnecting", reconnecting)
+        room.on("reconnected", reconnected)
+        room.on("disconnected", disconnected)
+
+    def _run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run it until it is done or the job ends."""
+        task = self._loop.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
