@@ -1,19 +1,20 @@
 """A LiveKit server in memory, for tests in virtual time: one room, its participants, its API with its real answers.
 
-It stands in for what a real server can't be made to do on time: fail, answer late, lose somebody from a list. That the
-engine works with a real one is for the end-to-end tests to show.
+It does what a real server can't be made to do on time: fail, answer late, miss a participant in a list. The end-to-end
+tests show that the engine works with a real one.
 """
 
 import asyncio
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
-from bouncer.api import ApiError, Trouble
 from bouncer.events import Attributes, Connected, Disconnected, Info, Job, Joined, Left, Signal
+from bouncer.guard.patrol import Patrol
 from bouncer.observers import Decided, Evicted, News
-from bouncer.patrol import Patrol
+from bouncer.ports import ApiError, Says, Trouble
 from bouncer.room import Kind
 from bouncer.tracker import Tracker
 from policies import BUILTIN
@@ -50,9 +51,11 @@ class FakeRoom:
     """What every call ends with, if anything."""
     removal_trouble: Trouble | None = None
     announces: bool = True
-    """Whether it announces who leaves; who joins is always announced."""
+    """False if leavings are not announced; joinings always are."""
+    computed: Callable[[], float] = lambda: 0.0
+    """For how many seconds the patrol's thread has computed so far."""
     jitter: float = 0.5
-    """Which number in [0, 1) the patrol draws, each time."""
+    """The number in [0, 1) that the patrol draws each time."""
 
     def __post_init__(self) -> None:
         self.loop = asyncio.get_running_loop()
@@ -66,10 +69,20 @@ class FakeRoom:
         self.dispatched = 0
         self.recorder = Recorder()
         self.patrol = Patrol(
-            tracker=Tracker(), api=self, registry=BUILTIN, observers=(self.recorder,), jitter=lambda: self.jitter
+            tracker=Tracker(),
+            api=self,
+            registry=BUILTIN,
+            observers=(self.recorder,),
+            jitter=lambda _: self.jitter,
+            computed=self.computed,
         )
         self._sids = 0
         self._running: asyncio.Task[None] | None = None
+
+    def list_soon(self) -> None:
+        """Have the patrol read the list as soon as it may."""
+        self.patrol.watch.listing.soon(self.loop.time())
+        self.patrol._wake()  # noqa: SLF001 - as an event would
 
     async def __aenter__(self) -> Self:
         self.patrol.tell(Connected(self.loop.time(), self.here[ME.identity], self._others()))
@@ -95,7 +108,7 @@ class FakeRoom:
         self.patrol.configure(metadata if isinstance(metadata, str) else json.dumps(metadata))
 
     def join(self, identity: str, name: str = "", *, announced: bool = True, **facts: Any) -> Info:
-        """Somebody joins: an agent if it has a name or a kind, a person otherwise."""
+        """Let a participant join: an agent if it has a name or a kind, a person otherwise."""
         self._sids += 1
         now = self.loop.time()
         facts.setdefault("kind", Kind.AGENT if name else Kind.STANDARD)
@@ -116,7 +129,7 @@ class FakeRoom:
         return info
 
     def leave(self, identity: str) -> None:
-        """Somebody leaves."""
+        """Let a participant leave."""
         info = self.here.pop(identity)
         if self.announces:
             self.patrol.tell(Left(self.loop.time(), info.sid))
@@ -128,11 +141,11 @@ class FakeRoom:
         self.patrol.tell(Attributes(self.loop.time(), info.sid, self.here[identity].attributes))
 
     def signal(self, identity: str) -> None:
-        """Somebody sends data."""
+        """Let a participant send data."""
         self.patrol.tell(Signal(self.loop.time(), self.here[identity].sid))
 
     def reconnect(self) -> None:
-        """The patrol loses its connection, fully, and is back at once: everybody leaves and joins for it."""
+        """Make the patrol reconnect fully and at once: to it, everyone leaves and joins."""
         now = self.loop.time()
         for info in self._others():
             self.patrol.tell(Left(now, info.sid))
@@ -143,7 +156,7 @@ class FakeRoom:
 
     @property
     def identities(self) -> set[str]:
-        """Who is in the room besides us."""
+        """The identities of everyone except us."""
         return self.here.keys() - {ME.identity}
 
     async def _call(self, name: str, trouble: Trouble | None = None) -> None:
@@ -153,22 +166,22 @@ class FakeRoom:
             raise ApiError(trouble, f"the test says: {trouble}")
 
     async def list_participants(self, *, urgent: bool = False) -> tuple[Info, ...]:  # noqa: ARG002
-        """Everybody."""
+        """List everyone."""
         await self._call("list_participants")
         return tuple(self.here.values())
 
     async def list_jobs(self, *, urgent: bool = False) -> tuple[Job, ...]:  # noqa: ARG002
-        """All jobs."""
+        """List all jobs."""
         await self._call("list_jobs")
         return self.jobs
 
     async def get_participant(self, identity: str) -> Info | None:
-        """Whoever has the identity."""
+        """Return the participant with the identity."""
         await self._call("get_participant")
         return self.here.get(identity)
 
     async def remove_participant(self, identity: str) -> bool:
-        """Remove whoever has the identity."""
+        """Remove the participant with the identity."""
         await self._call("remove_participant", self.removal_trouble)
         if identity not in self.here:
             return False
@@ -186,24 +199,24 @@ class FakeRoom:
         self.jobs = tuple(job for job in self.jobs if job.dispatch != dispatch)
         return known
 
-    async def say_guarding(self, *, guarding: bool) -> None:
-        """Set our own attribute, which needs no key."""
-        self.calls["say_guarding"] += 1
+    async def say(self, says: Says) -> None:
+        """Set our own attributes, which needs no key."""
+        self.calls["say"] += 1
         await asyncio.sleep(LATENCY)
         if self.trouble is Trouble.UNAVAILABLE:
             raise ApiError(self.trouble, "the line is dead")
         self.here[ME.identity] = replace(
-            self.here[ME.identity], attributes={"bouncer.guarding": "true"} if guarding else {}
+            self.here[ME.identity], attributes={"bouncer.guarding": "true"} if says is Says.GUARDING else {}
         )
 
     async def dispatch_successor(self) -> str:
-        """Take note of the dispatch; the test decides who comes."""
+        """Note the dispatch. The test decides which bouncer joins."""
         await self._call("dispatch_successor")
         self.dispatched += 1
         return f"AD_successor_{self.dispatched}"
 
-    async def resign(self) -> None:
-        """Take note of it."""
+    async def resign(self, why: str) -> None:  # noqa: ARG002 - as in the port
+        """Note it."""
         await self._call("resign")
 
     async def send_data(self, payload: bytes) -> None:

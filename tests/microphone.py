@@ -1,4 +1,4 @@
-"""An audio track of somebody, that carries whatever it is told to: one sound over and over, another one once."""
+"""An audio track that carries what it is told to: one sound over and over, or another one once."""
 
 import asyncio
 from collections.abc import Iterator
@@ -15,20 +15,20 @@ NOTHING = silence(0.1)
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """When a sound began to leave the microphone and when it had left, on the clock of the event loop."""
+    """When a sound began and finished leaving the microphone, on the event loop's clock."""
 
     began: float
     ended: float
 
 
 class Microphone:
-    """A track that is fed from when it is published until `close`, with silence at first."""
+    """A track that is fed from publishing until `close`, at first with silence."""
 
     def __init__(self, room: rtc.Room, *, rate: int = RATE, channels: int = 1, queue: int = 50) -> None:
-        """Make one for somebody who is connected.
+        """Make a microphone for a connected participant.
 
-        `queue` is in milliseconds: so much later leaves what is captured. With none at all, the track sends nothing
-        while nothing is captured; otherwise it sends silence.
+        `queue` is in milliseconds and delays what is captured. Without a queue, the track sends nothing while nothing
+        is captured; otherwise it sends silence.
         """
         self._room = room
         self._rate, self._channels, self._queue = rate, channels, queue / 1000
@@ -40,15 +40,15 @@ class Microphone:
 
     @property
     def sid(self) -> str:
-        """Of the track, once it is published."""
+        """The track's sid, once it is published."""
         return self._publication.sid
 
     def sends(self, sound: Sound | None) -> None:
-        """Carry this over and over from now on; None: capture nothing at all."""
+        """Carry this over and over from now on. None captures nothing at all."""
         self._again = None if sound is None else chain.from_iterable(map(self._frames, repeat(sound)))
 
     async def plays(self, sound: Sound) -> Played:
-        """Carry this once, then go on as before; returns when it has left."""
+        """Carry this once, then continue as before. Return when it has left."""
         done = asyncio.get_running_loop().create_future()
         self._once = (sound, done)
         played: Played = await done
@@ -70,11 +70,11 @@ class Microphone:
         self._feeding = asyncio.create_task(self._feed())
 
     async def unpublish(self) -> None:
-        """Take it back."""
+        """Unpublish the track."""
         await self._room.local_participant.unpublish_track(self._publication.sid)
 
     async def close(self) -> None:
-        """Stop feeding it."""
+        """Stop feeding the track."""
         if self._feeding:
             self._feeding.cancel()
             await asyncio.gather(self._feeding, return_exceptions=True)
@@ -96,7 +96,7 @@ class Microphone:
                 await asyncio.sleep(0.01)
 
     def _frames(self, sound: Sound) -> Iterator[rtc.AudioFrame]:
-        """The sound in frames of 10 ms, which the SDK needs where there is no queue."""
+        """Yield the sound in frames of 10 ms, which the SDK needs without a queue."""
         size = self._rate // 100
         length = -(-len(sound) * self._rate // RATE // size) * size
         clock = np.arange(length) * RATE / self._rate

@@ -1,11 +1,12 @@
 """A soak: real rooms that open and close for minutes, with duplicates in them, while the server and bouncers fail.
 
-Run it with `make soak` (MINUTES=30 for longer). It takes nothing on the bouncer's word: who may stay and who has to
-leave is known from who was sent in, and each client says itself whether it was removed. The exit status is 1 if
-anybody was evicted wrongly, or missed.
+`make soak` runs it (MINUTES=30 for longer). It does not rely on the bouncer's word: the plan says which participants
+may stay and which must leave, and each client reports its own removal. The exit status is 1 after any wrongful or
+missed eviction, and if a room's recording can't be replayed. BOUNCER_RECORD names a folder that keeps the recordings.
 """
 
 import asyncio
+import os
 import random
 import sys
 import time
@@ -19,31 +20,35 @@ import psutil  # type: ignore[import-untyped]  # the framework brings it, withou
 from livekit import api, rtc
 from rich.console import Console
 
-from demo.server import Worker, livekit_server, without_given, worker
+from bouncer.cli.replaying import Task, replay_one
+from bouncer.recording.files import recordings
+from bouncer.recording.replay import EMPTY
+from devserver import Worker, own_server, worker
+from devserver.worker import ALWAYS
 from tests.e2e.world import Member, World
 
 AGENT = Path(__file__).parents[1] / "agent.py"
 MINUTES = 4.0
 AT_ONCE = 6
-"""Rooms that are open at the same time."""
+"""Rooms open at the same time."""
 METADATA = {
     "bouncer": {
-        "policies": {"duplicates": {"grace": 0.5}, "empty_room": {"grace": 3}},
+        "policies": {"duplicates": {"grace": 0.5, "wait_for_life": 0}, "empty_room": {"grace": 3}},
         "exempt": {"identity": ["recorder"]},
     }
 }
 SETTLED = 30.0
-"""Seconds within which a room is as it should be, on a machine that is busy with faults; it takes about three."""
+"""Seconds for a room to become as it should be while faults happen; it takes about three."""
 TAKEN_OVER = 60.0
-"""The same once a bouncer was killed: it is listed for 20 to 23 s more, before another one can know."""
+"""The same after a bouncer was killed: it stays listed for 20 to 23 s, before its standby can know."""
 PASSING = 2
-"""Rooms beside them that are closed as soon as they are guarded, so that there are many."""
+"""Additional rooms that are closed as soon as they are guarded, so that there are many."""
 AFTERMATH = 10.0
-"""Seconds for which those in a room are watched after the server was restarted."""
+"""Seconds that a room is watched after a server restart."""
 FAULTS_EVERY = (15.0, 30.0)
-"""Seconds between two faults, at least and at most."""
+"""The least and the most seconds between faults."""
 CALM = 0.2
-"""The part of the time, at its end, in which nothing fails any more."""
+"""The share of the time, at its end, without faults."""
 EVICTED = "evicted"
 REMOVED = rtc.DisconnectReason.PARTICIPANT_REMOVED
 
@@ -51,7 +56,7 @@ console = Console(highlight=False)
 
 
 class Soak:
-    """One run. The seed decides what is done, and chance when it happens."""
+    """One run. The seed decides what happens; when it happens is left to chance."""
 
     def __init__(self, seed: int, minutes: float, folder: Path) -> None:
         self.random = random.Random(seed)  # noqa: S311 - no secret is made of it
@@ -63,17 +68,15 @@ class Soak:
         self.wrongful: list[str] = []
         self.missed: list[str] = []
         self.memory: list[tuple[int, int]] = []
-        """(rooms that were opened, bytes that the worker took which is never killed)"""
+        """(rooms opened so far, bytes taken by the worker that is never killed)"""
         self._folder = folder
         self._workers: list[Worker] = []
         self._all: list[Worker] = []
 
     async def run(self) -> None:
-        """Soak until the time is up, and leave nothing behind."""
+        """Soak until the time is up, and clean up."""
         async with AsyncExitStack() as self._stack, AsyncExitStack() as self._serving:
-            self.server = await self._serving.enter_async_context(
-                livekit_server(say=console.print, environ=without_given())
-            )
+            self.server = await self._serving.enter_async_context(own_server(say=console.print))
             self.client = await self._stack.enter_async_context(
                 api.LiveKitAPI(self.server.url, self.server.api_key, self.server.api_secret)
             )
@@ -113,16 +116,16 @@ class Soak:
                 scene.judge()
 
     async def _pass(self) -> None:
-        """Open rooms with nobody in them but a bouncer, one after the other."""
+        """Open rooms with only a bouncer in them, one after the other."""
         while time.monotonic() < self.ends_at:
-            # While the server is restarted, or a bouncer is killed, there may be nobody to guard it.
+            # While the server restarts, or after a bouncer was killed, it may be unguarded.
             with suppress(aiohttp.ClientError, api.TwirpError, AssertionError, TimeoutError):
                 world = World(self.server, self.client)
                 request = api.CreateRoomRequest(name=world.room, agents=[api.RoomAgentDispatch(agent_name="bouncer")])
                 await self.client.room.create_room(request)
                 await world.until(world.guarding, "a bouncer guards the room")
                 await world.close()
-                self.counted["rooms that nobody came to"] += 1
+                self.counted["rooms without people"] += 1
 
     async def _fail(self) -> None:
         """Restart the server or kill a bouncer, now and then."""
@@ -134,9 +137,7 @@ class Soak:
                 self.counted["server restarts"] += 1
                 self.restarting, self.server_started_at = True, time.monotonic()
                 await self._serving.aclose()
-                await self._serving.enter_async_context(
-                    livekit_server(say=lambda _: None, environ=without_given(), again=self.server)
-                )
+                await self._serving.enter_async_context(own_server(say=lambda _: None, again=self.server))
                 self.restarting, self.server_started_at = False, time.monotonic()
             else:
                 self.counted["bouncers killed"] += 1
@@ -145,20 +146,20 @@ class Soak:
                 await self._hire()
 
     async def _weigh(self) -> None:
-        """Note how much memory the worker takes that is never killed."""
+        """Record the memory of the worker that is never killed."""
         process = psutil.Process(self._workers[0].pid)
         while True:
-            rooms = self.counted["rooms"] + self.counted["rooms that nobody came to"]
+            rooms = self.counted["rooms"] + self.counted["rooms without people"]
             self.memory.append((rooms, process.memory_info().rss))
             await asyncio.sleep(1)
 
     def why(self, room: str, who: str) -> str:
-        """A participant, and what the bouncers' logs say of its eviction, and of what they went by in that room."""
+        """Return a participant with what the bouncers' logs say about its eviction and the room's configuration."""
         lines = [line for worker in self._all for line in worker.log if line.get("lk.pii.room_name") == room]
         evicted = [
             line for line in lines if (line["message"], line.get("lk.pii.participant_identity")) == (EVICTED, who)
         ]
-        told = evicted + [line for line in lines if line["message"] in ("configured", "the room was made anew")]
+        told = evicted + [line for line in lines if line["message"] in ("configured", "room recreated")]
         return f"{room}: {who}: " + (
             "; ".join(
                 f"{line['timestamp']} {line['message']} {line.get('policy') or line.get('origins', '')}"
@@ -168,7 +169,7 @@ class Soak:
         )
 
     def story(self, room: str) -> list[str]:
-        """All that the bouncers' logs say of a room."""
+        """Return everything that the bouncers' logs say about a room."""
         return [
             f"bouncer {number}: {line}"
             for number, worker in enumerate(self._all)
@@ -178,10 +179,10 @@ class Soak:
 
     @property
     def growth(self) -> float:
-        """Bytes per room by which that worker grew, from the second third of the rooms to the last.
+        """The growth of that worker in bytes per room, from the second third of the rooms to the last.
 
-        By the lowest that it took in each: the garbage of some 200 rooms comes and goes. It is no measure of a leak:
-        nearly all of it is freed memory that the C library keeps, and what is yet to be taken down (CONTRIBUTING.md).
+        Compares the lowest value in each third, since the garbage of some 200 rooms comes and goes. It does not measure
+        a leak: nearly all of it is freed memory that the C library keeps (docs/livekit.md, "The process").
         """
         rooms = self.memory[-1][0]
         middle = min(rss for at, rss in self.memory if rooms / 3 <= at < 2 * rooms / 3)
@@ -190,17 +191,17 @@ class Soak:
 
 
 class Scene:
-    """One room: a human, an agent, its duplicates and an exempt one; at times the human leaves before the end."""
+    """One room: a human, an agent, its duplicates and an exempt one. Sometimes the human leaves early."""
 
     def __init__(self, soak: Soak, world: World) -> None:
         self._soak = soak
         self._world = world
         self._began = time.monotonic()
         self._stay: list[Member] = []
-        """Who must not be removed, whatever happens."""
+        """The participants that must never be removed."""
 
     async def play(self) -> None:
-        """Have it all happen, and see to it that whoever has to leave does."""
+        """Play the room's story, and check that every agent that must leave does."""
         soak, world = self._soak, self._world
         await world.create(METADATA)
         await self._dispatch()
@@ -222,12 +223,12 @@ class Scene:
             soak.counted["rooms emptied"] += 1
 
     async def _dispatch(self) -> None:
-        """Have one more bouncer, so that one stands by."""
+        """Dispatch another bouncer, so that one stands by."""
         request = api.CreateAgentDispatchRequest(agent_name="bouncer", room=self._world.room)
         await self._soak.client.agent_dispatch.create_dispatch(request)
 
     async def _guarded(self) -> None:
-        """Wait until a bouncer guards the room. Those that were asked for may have been killed on the way."""
+        """Wait until a bouncer guards the room. Dispatched ones may have been killed on the way."""
         while True:
             try:
                 await self._world.until(self._world.guarding, "a bouncer guards the room", within=15)
@@ -240,21 +241,21 @@ class Scene:
                 return
 
     async def _settle(self, expected: set[str]) -> None:
-        """Wait until these, and no others, are here; who is too many then was missed."""
+        """Wait until exactly these are here. Any other participant left at the end was missed."""
         soak, began = self._soak, time.monotonic()
         while True:
             if soak.server_started_at > self._began:
-                raise ConnectionResetError("all have joined anew, and nobody was asked to guard the room")
+                raise ConnectionResetError("all have rejoined, and no bouncer was dispatched")
             listed = await self._world.listed()
             bouncers = {i for i, p in listed.items() if p.attributes.get("lk.agent_name") == "bouncer"}
             if listed.keys() - bouncers == expected:
                 return
             if not listed:
-                # No human for 20 s, LiveKit's departure timeout: the bouncer was killed that should have been quicker.
+                # No human for 20 s, LiveKit's departure timeout: the bouncer that should have acted was killed.
                 soak.counted["rooms that LiveKit closed"] += 1
                 return
             if not bouncers:
-                # All that it had were killed. Who dispatches them would do so again.
+                # All of its bouncers were killed. An application would dispatch another one.
                 soak.counted["rooms that lost all bouncers"] += 1
                 await self._dispatch()
                 await self._guarded()
@@ -272,37 +273,41 @@ class Scene:
             await asyncio.sleep(0.25)
 
     def restarted(self) -> None:
-        """Take in that all have joined a room that was made anew.
+        """Note that all have joined a recreated room.
 
-        Of the agents with one name any may be the oldest now; and the room has no metadata, so that a bouncer that was
-        dispatched to it since then knows of no exemption.
+        Any of the agents with one name may be the oldest now. The room has no metadata, so a bouncer dispatched since
+        then knows no exemption.
         """
         self._stay = [member for member in self._stay if member.identity == "ana"]
 
     def judge(self) -> None:
-        """Take note of whoever was removed and should not have been."""
+        """Record every participant that was removed wrongly."""
         removed = [member.identity for member in self._stay if member.reason == REMOVED]
         self._soak.wrongful += [self._soak.why(self._world.room, who) for who in removed]
 
 
 def main() -> int:
-    """Soak, and say what came of it."""
+    """Soak, and print the results."""
     minutes = float(sys.argv[1]) if len(sys.argv) > 1 else MINUTES
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.randrange(2**32)  # noqa: S311
     console.print(f"soaking for {minutes:g} min, seed {seed}")
     with TemporaryDirectory(prefix="livekit-bouncer-") as folder:
+        ALWAYS["BOUNCER_RECORD"] = os.environ.get("BOUNCER_RECORD") or str(Path(folder) / "recordings")
         soak = Soak(seed, minutes, Path(folder))
         asyncio.run(soak.run())
+        replayed = [replay_one(file, Task()) for file in recordings([ALWAYS["BOUNCER_RECORD"]])]
     for what, number in soak.counted.items():
         console.print(f"{number:6} {what}")
     first, last = soak.memory[0], soak.memory[-1]
     console.print(f"{len(soak.wrongful):6} wrongful evictions", *soak.wrongful)
     console.print(f"{len(soak.missed):6} missed evictions", *soak.missed)
+    otherwise = [result.problem for result in replayed if result.problem not in ("", EMPTY)]
+    console.print(f"{len(otherwise):6} of {len(replayed)} recordings that can't be replayed", *otherwise)
     console.print(
         f"{soak.growth * 1000 / 2**20:6.0f} MiB of growth per thousand rooms, freed memory included "
         f"({first[1] / 2**20:.0f} MiB at first, {last[1] / 2**20:.0f} MiB after {last[0]} rooms)"
     )
-    return 1 if soak.wrongful or soak.missed or not soak.counted["rooms"] else 0
+    return 1 if soak.wrongful or soak.missed or otherwise or not soak.counted["rooms"] else 0
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
-"""Where the demo and the end-to-end tests get their server from, and how what they start ends. No network needed."""
+"""Where the demo and the end-to-end tests get their server, and how their processes end. No network needed."""
 
 import asyncio
 import json
+import os
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -11,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from demo.server import (
+from devserver import (
     GIVEN,
     IMAGE,
     VERSION,
@@ -22,9 +24,13 @@ from demo.server import (
     ServerUnavailable,
     StartFailed,
     find_or_build,
+    given_server,
     livekit_server,
+    own_server,
     worker,
 )
+
+ROOT = Path(__file__).parents[1]
 
 SERVER = Server("ws://127.0.0.1:7880", "key", "secret")
 
@@ -53,7 +59,7 @@ http.server.HTTPServer((config.get("bind_addresses", ["127.0.0.1"])[0], config["
 
 
 class Machine:
-    """A machine of its own: a PATH, a cache, and an environment that holds nothing else."""
+    """A machine of its own: a PATH, a cache, and an environment with nothing else in it."""
 
     def __init__(self, folder: Path) -> None:
         self.said: list[str] = []
@@ -63,7 +69,7 @@ class Machine:
         self.environ = {"PATH": str(self.bin), "XDG_CACHE_HOME": str(folder / "cache"), "HOME": str(folder)}
 
     def has(self, name: str, code: str = "") -> str:
-        """Put a program on the PATH, written in Python, that notes down what it is called with."""
+        """Put a Python program on the PATH that records its arguments."""
         script = self.bin / f"{name}.py"
         script.write_text(
             f"import sys; open(sys.argv[0] + '.calls', 'a').write(' '.join(sys.argv[1:]) + '\\n')\n{code}"
@@ -74,18 +80,18 @@ class Machine:
         return str(program)
 
     def calls(self, name: str) -> list[str]:
-        """What a program was called with, one line a call."""
+        """Return a program's arguments, a line for each call."""
         file = self.bin / f"{name}.py.calls"
         return file.read_text().splitlines() if file.exists() else []
 
     def has_cached(self) -> str:
-        """Put a server where an earlier build would have left it."""
+        """Put a server where an earlier build leaves it."""
         self.cached.parent.mkdir(parents=True)
         self.cached.touch()
         return str(self.cached)
 
-    def find(self) -> Server | Binary | Docker:
-        """Look for a server on this machine."""
+    def find(self) -> Binary | Docker:
+        """Look for a server program on this machine."""
         return find_or_build(self.said.append, self.environ)
 
 
@@ -95,33 +101,65 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
 
 
-def test_the_environment_is_obeyed_before_all_else(machine: Machine) -> None:
-    """Who names a server means that one, whatever else there is."""
-    machine.has("livekit-server")
-    machine.environ |= dict(zip(GIVEN, ("wss://x.livekit.cloud", "key", "secret"), strict=True))
-
-    assert machine.find() == Server("wss://x.livekit.cloud", "key", "secret")
+GIVEN_SERVER = Server("wss://x.livekit.cloud", "key", "secret")
 
 
-def test_half_an_environment_is_ignored_and_said_so(machine: Machine) -> None:
+async def test_the_environment_s_server_comes_first(machine: Machine) -> None:
+    """Someone who names a server means that one, whatever else is installed."""
+    machine.has("livekit-server", LIVEKIT)
+    machine.environ |= GIVEN_SERVER.env
+
+    async with livekit_server(say=machine.said.append, environ=machine.environ) as server:
+        assert server == GIVEN_SERVER
+
+
+async def test_an_own_server_is_never_the_environment_s(machine: Machine) -> None:
+    """Floods and restarts belong on a server that was started for them."""
+    machine.has("livekit-server", LIVEKIT)
+    machine.environ |= GIVEN_SERVER.env
+
+    async with own_server(say=machine.said.append, environ=machine.environ) as server:
+        assert server.url.startswith("ws://127.0.0.1:")
+        assert not set(server.env.values()) & set(GIVEN_SERVER.env.values())
+
+
+def test_a_test_run_has_no_server_and_no_settings_of_the_environment() -> None:
+    """Neither LIVEKIT_URL nor BOUNCER_CONFIG of the developer's shell can reach a test."""
+    environ = {**os.environ, **GIVEN_SERVER.env, "BOUNCER_CONFIG": "{}"}
+    code = "import os, tests.conftest; print([n for n in os.environ if n.startswith(('LIVEKIT_', 'BOUNCER_'))])"
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environ, cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert run.stdout.strip() == "[]"
+
+
+async def test_without_a_server_in_the_environment_one_is_run(machine: Machine) -> None:
+    """The demo needs nothing but the repository."""
+    machine.has("livekit-server", LIVEKIT)
+
+    async with livekit_server(say=machine.said.append, environ=machine.environ) as server:
+        assert server.url.startswith("ws://127.0.0.1:")
+
+
+def test_an_incomplete_server_in_the_environment_is_ignored_with_a_reason() -> None:
     """A URL without a key is no server; silence about it would puzzle."""
-    binary = machine.has("livekit-server")
-    machine.environ |= {"LIVEKIT_URL": "wss://x.livekit.cloud", "LIVEKIT_API_KEY": "key", "LIVEKIT_API_SECRET": ""}
+    said: list[str] = []
 
-    assert machine.find() == Binary(binary)
-    assert machine.said[0] == "server: LIVEKIT_URL and LIVEKIT_API_KEY ignored, LIVEKIT_API_SECRET not being set"
+    assert given_server(said.append, {**GIVEN_SERVER.env, "LIVEKIT_API_SECRET": ""}) is None
+    assert said == ["server: LIVEKIT_URL and LIVEKIT_API_KEY ignored, because LIVEKIT_API_SECRET is not set"]
 
 
 def test_the_path_comes_before_our_own_build(machine: Machine) -> None:
-    """An installed server is the one its owner means."""
+    """Its owner means that one."""
     binary = machine.has("livekit-server")
     machine.has_cached()
 
     assert machine.find() == Binary(binary)
 
 
-def test_what_was_built_is_not_built_again(machine: Machine) -> None:
-    """The two minutes are spent once."""
+def test_an_earlier_build_is_used_again(machine: Machine) -> None:
+    """A build takes two minutes, once."""
     machine.has("go", GO)
     cached = machine.has_cached()
 
@@ -130,7 +168,7 @@ def test_what_was_built_is_not_built_again(machine: Machine) -> None:
 
 
 def test_go_builds_the_pinned_version_into_the_cache(machine: Machine) -> None:
-    """Nothing else stays behind: not under a half-built name, and not in the user's own GOBIN."""
+    """Nothing else stays behind: no half-built file, and nothing in the user's own GOBIN."""
     machine.has("go", GO)
     machine.has("docker")
 
@@ -141,7 +179,7 @@ def test_go_builds_the_pinned_version_into_the_cache(machine: Machine) -> None:
 
 
 def test_two_builders_build_once(machine: Machine) -> None:
-    """The second waits for the first and takes what it built."""
+    """The others wait for the first, and use its build."""
     machine.has("go", GO)
     found: list[object] = []
     builders = [threading.Thread(target=lambda: found.append(machine.find())) for _ in range(3)]
@@ -155,7 +193,7 @@ def test_two_builders_build_once(machine: Machine) -> None:
 
 
 def test_docker_serves_where_go_fails(machine: Machine) -> None:
-    """The reason of the failure is told all the same, and no broken build is left to be found next time."""
+    """The failure is reported all the same, and no broken build is left for the next run."""
     machine.has("go", BROKEN_GO)
     docker = machine.has("docker")
 
@@ -165,7 +203,7 @@ def test_docker_serves_where_go_fails(machine: Machine) -> None:
 
 
 def test_without_any_way_three_lines_say_how_to_get_one(machine: Machine) -> None:
-    """On an empty machine the error is the instructions."""
+    """On an empty machine, the error is the instructions."""
     with pytest.raises(ServerUnavailable) as error:
         machine.find()
 
@@ -174,8 +212,8 @@ def test_without_any_way_three_lines_say_how_to_get_one(machine: Machine) -> Non
     assert all(name in lines[2] for name in GIVEN)
 
 
-def test_what_was_tried_in_vain_is_part_of_the_error(machine: Machine) -> None:
-    """Who has Go and Docker wants to know why they were no help."""
+def test_the_error_includes_every_failed_attempt(machine: Machine) -> None:
+    """Someone with Go and Docker wants to know why neither helped."""
     machine.has("go", BROKEN_GO)
     machine.has("docker", BROKEN_DOCKER)
 
@@ -184,10 +222,10 @@ def test_what_was_tried_in_vain_is_part_of_the_error(machine: Machine) -> None:
 
 
 async def test_a_server_runs_on_this_machine_only_and_ends_with_its_context(machine: Machine) -> None:
-    """It gets its secret by way of an environment that holds nothing else, and a secret of proper length."""
+    """Its secret is long enough, and comes in an environment that holds nothing else."""
     machine.has("livekit-server", LIVEKIT)
 
-    async with livekit_server(say=machine.said.append, environ=machine.environ) as server:
+    async with own_server(say=machine.said.append, environ=machine.environ) as server:
         host, port = server.url.removeprefix("ws://").split(":")
         _, writer = await asyncio.open_connection(host, int(port))
         writer.close()
@@ -199,8 +237,8 @@ async def test_a_server_runs_on_this_machine_only_and_ends_with_its_context(mach
     await closed(int(port))
 
 
-async def test_a_port_that_was_taken_meanwhile_is_tried_once_more(machine: Machine) -> None:
-    """Between finding a free port and binding it, somebody else may be quicker."""
+async def test_a_server_whose_port_was_taken_meanwhile_is_started_again(machine: Machine) -> None:
+    """Between finding a free port and binding it, another process may take it."""
     once = machine.bin / "once"
     machine.has(
         "livekit-server",
@@ -208,24 +246,24 @@ async def test_a_port_that_was_taken_meanwhile_is_tried_once_more(machine: Machi
         f"if not once.exists(): once.touch(); sys.exit('listen tcp: bind: address already in use')\n{LIVEKIT}",
     )
 
-    async with livekit_server(say=machine.said.append, environ=machine.environ):
+    async with own_server(say=machine.said.append, environ=machine.environ):
         assert once.exists()
 
 
-async def test_a_server_that_does_not_start_is_quoted(machine: Machine) -> None:
-    """The end of its log is in the error, since its file is gone with it."""
+async def test_the_error_quotes_a_server_that_does_not_start(machine: Machine) -> None:
+    """The log file is gone by then, so the error has its end."""
     machine.has("livekit-server", "sys.exit('no such option: frobnicate')")
 
     with pytest.raises(StartFailed, match=r"(?s)status 1.*frobnicate"):
-        async with livekit_server(say=machine.said.append, environ=machine.environ):
+        async with own_server(say=machine.said.append, environ=machine.environ):
             pass
 
 
 async def test_a_container_publishes_its_ports_to_this_machine_and_is_removed(machine: Machine) -> None:
-    """The same ports inside and outside, since the server tells clients the ones inside."""
+    """The ports are the same inside and outside, because the server tells clients the inner ones."""
     machine.has("docker", f"if sys.argv[1] != 'run': sys.exit()\n{LIVEKIT}")
 
-    async with livekit_server(say=machine.said.append, environ=machine.environ) as server:
+    async with own_server(say=machine.said.append, environ=machine.environ) as server:
         port = server.url.rpartition(":")[2]
 
     info, inspect, run, remove = machine.calls("docker")
@@ -240,7 +278,8 @@ REGISTERED = """
 import json, os, sys, time
 print(json.dumps({"message": "HTTP server listening on :4711"}))
 print("no JSON")
-print(json.dumps({"message": "registered worker", "env": dict(os.environ), "args": sys.argv[1:]}), flush=True)
+found = {"env": dict(os.environ), "args": sys.argv[1:], "files": os.listdir()}
+print(json.dumps({"message": "registered worker"} | found), flush=True)
 time.sleep(60)
 """
 
@@ -253,7 +292,7 @@ def says(text: str) -> Callable[[Line], bool]:
 async def test_a_worker_gets_its_server_and_no_settings_of_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the developer's shell says about other agents and proxies must not reach it."""
+    """Settings for other agents and proxies, from the developer's shell or `.env.local`, don't reach it."""
     script = tmp_path / "script.py"
     script.write_text(REGISTERED)
     for name in ("LIVEKIT_URL", "LIVEKIT_AGENT_NAME", "LIVEKIT_TOKEN", "BOUNCER_CONFIG", "HTTPS_PROXY"):
@@ -267,6 +306,7 @@ async def test_a_worker_gets_its_server_and_no_settings_of_ours(
         assert int(ours.pop("BOUNCER_PORT")) > 0
         assert ours == {**SERVER.env, "BOUNCER_MAX_ROOMS": "3"}
         assert "HTTPS_PROXY" not in line["env"]
+        assert line["files"] == []
         assert running.http_port == 4711
         assert await running.line(says("no JSON")) == {"message": "no JSON"}
 
@@ -284,7 +324,7 @@ time.sleep(60)
 
 
 async def closed(port: int) -> None:
-    """Wait until nobody listens there any more: a kill takes effect a moment after it was sent."""
+    """Wait until the port is closed: a kill takes effect a moment after it was sent."""
     async with asyncio.timeout(10):
         with suppress(ConnectionError):
             while True:
@@ -294,7 +334,7 @@ async def closed(port: int) -> None:
 
 
 async def test_a_worker_ends_with_its_context(tmp_path: Path) -> None:
-    """And so does what it left behind; only its log stays, where somebody wants it."""
+    """So do the processes that it left behind. Its log stays if the caller named the file."""
     script = tmp_path / "script.py"
     script.write_text(LEAVES_A_CHILD)
 
@@ -306,8 +346,8 @@ async def test_a_worker_ends_with_its_context(tmp_path: Path) -> None:
     await closed(port)
 
 
-async def test_a_worker_that_ends_before_it_registers_is_quoted(tmp_path: Path) -> None:
-    """At once, not when the time for registering is up."""
+async def test_the_error_quotes_a_worker_that_ends_before_it_registers(tmp_path: Path) -> None:
+    """The error comes at once, not when the time for registering is up."""
     script = tmp_path / "script.py"
     script.write_text("raise SystemExit('BOUNCER_CONFIG is no JSON')")
 

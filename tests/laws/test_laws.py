@@ -6,12 +6,11 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import ClassVar
 
-import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bouncer import Participant, Role, Room, Verdict
-from bouncer.decide import Decision, Guards, Ledger, decide
+from bouncer import Kind, Participant, Role, Room, Verdict
+from bouncer.decide import Decision, Guards, Ledger, Removal, decide
 from bouncer.policy import Rule
 from policies import BUILTIN
 from policies.duplicates import Duplicates
@@ -20,7 +19,7 @@ from tests.strategies import guards, instants, ledgers, participants, policies, 
 
 @dataclass(frozen=True)
 class Situation:
-    """All that a decision depends on but the time."""
+    """Everything a decision depends on, except the time."""
 
     room: Room
     rules: tuple[Rule, ...]
@@ -28,29 +27,31 @@ class Situation:
     ledger: Ledger
 
     def at(self, now: float) -> Decision:
-        """The decision at that instant."""
+        """Return the decision at that instant."""
         return decide(self.room, self.rules, self.guards, now, self.ledger)
 
 
 @st.composite
 def situations(draw: st.DrawFn) -> Situation:
-    """Any situation."""
+    """Draw any situation."""
     rules = draw(rule_lists())
     return Situation(draw(rooms), rules, draw(guards), draw(ledgers(rules)))
 
 
 def sids(decision: Decision) -> set[str]:
-    """Who is evicted."""
+    """Return the sids of the evicted participants."""
     return {f.participant.sid for f in decision.evictions}
 
 
 def apply(situation: Situation, decision: Decision) -> Situation:
-    """The situation once the decision is carried out: the evicted are gone, the reported are handled."""
+    """Return the situation after the decision: evicted participants are gone, reported ones are handled."""
+    gone = frozenset(sids(decision))
     return replace(
         situation,
-        room=situation.room.without(frozenset(sids(decision))),
+        room=situation.room.without(gone),
         ledger=replace(
             situation.ledger,
+            owed=tuple(f for f in situation.ledger.owed if f.participant.sid not in gone),
             handled=situation.ledger.handled | {f.key for f in decision.reports},
             noticed={**situation.ledger.noticed, **{f.key: f.verdict.due for f in decision.notices}},
             evicted={f.participant.identity: f for f in decision.evictions},
@@ -60,9 +61,9 @@ def apply(situation: Situation, decision: Decision) -> Situation:
 
 @given(situations(), instants, instants)
 def test_1_time_only_adds_evictions(situation: Situation, now: float, later: float) -> None:
-    """Whoever is evicted at one time is evicted at every later time, the room and the history being the same.
+    """In the same room with the same history, a participant evicted at one time is evicted at every later time.
 
-    Unless there is no budget left by then: it goes to whoever is due first, and may be tried again.
+    The exception is a spent budget: it goes to the agents that are due first and may be tried again.
     """
     if situation.ledger.retry_at:
         situation = replace(situation, guards=situation.guards.without_budget())
@@ -71,7 +72,7 @@ def test_1_time_only_adds_evictions(situation: Situation, now: float, later: flo
 
 @given(situations(), instants, st.floats(0, 1))
 def test_2_nothing_changes_before_wake_at(situation: Situation, now: float, part: float) -> None:
-    """Between now and `wake_at` the decision is the same; without one it stays the same for ever."""
+    """Between now and `wake_at` the decision is the same; without a `wake_at` it stays the same forever."""
     decision = situation.at(now)
     until = now + 1000 if decision.wake_at is None else decision.wake_at
     between = now + part * (until - now)
@@ -83,7 +84,7 @@ def test_2_nothing_changes_before_wake_at(situation: Situation, now: float, part
 
 @given(situations(), instants)
 def test_3_only_other_agents_are_ever_evicted(situation: Situation, now: float) -> None:
-    """Never a human, never EGRESS or INGRESS, never a bouncer, never anyone exempt, never somebody who isn't there."""
+    """Never a human, EGRESS, INGRESS, a bouncer, an exempt participant, or one that is not there."""
     for finding in situation.at(now).evictions:
         who = finding.participant
         assert who in situation.room.participants
@@ -95,30 +96,32 @@ def test_3_only_other_agents_are_ever_evicted(situation: Situation, now: float) 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Everybody:
-    """A policy that wants everybody out, the bouncer and the people too."""
+class Everyone:
+    """A policy that wants everyone out, including the bouncer and the people."""
 
-    name: ClassVar[str] = "everybody"
+    name: ClassVar[str] = "everyone"
 
     def evaluate(self, room: Room) -> Iterator[Verdict]:
-        """Spare nobody."""
+        """Spare no one."""
         for who in room.participants:
             yield Verdict(who, 0, "is here")
 
 
 @given(participants(), guards)
 def test_3_holds_against_any_policy(who: Participant, guards: Guards) -> None:
-    """It is `decide` that enforces it: a policy that asks for somebody untouchable is at fault, and gets nobody."""
-    decision = decide(Room(participants=(who,)), [Rule(policy=Everybody())], guards, 1000)
+    """`decide` enforces it: a policy that names an untouchable participant is at fault and evicts none."""
+    decision = decide(Room(participants=(who,)), [Rule(policy=Everyone())], guards, 1000)
 
-    untouchable = who.role not in (Role.AGENT, Role.AVATAR) or not who.active
+    service = who.kind in (Kind.EGRESS, Kind.INGRESS)
+    agent = who.role in (Role.AGENT, Role.AVATAR) and (who.kind is Kind.AGENT or (who.agent_grant and not service))
+    untouchable = not agent or not who.active
     assert bool(decision.faults) == untouchable
-    assert bool(decision.evictions) == (not untouchable and not guards.exempts(who))
+    assert bool(decision.evictions) == (not untouchable and not guards.exempts(who) and not who.contested)
 
 
 @given(situations(), instants)
 def test_4_each_at_most_once_and_the_earliest_due_wins(situation: Situation, now: float) -> None:
-    """Each participant is evicted once, for the earliest of what it may be evicted for; ties go to the first rule."""
+    """Each participant is evicted once, under the rule with the earliest due; ties go to the first rule."""
     decision = situation.at(now)
     assert all(n == 1 for n in Counter(f.participant.sid for f in decision.evictions).values())
 
@@ -135,7 +138,7 @@ def test_4_each_at_most_once_and_the_earliest_due_wins(situation: Situation, now
 
 @given(situations(), instants, st.randoms())
 def test_5_order_makes_no_difference(situation: Situation, now: float, random: Random) -> None:
-    """In whatever order the participants are given, the decision is the same."""
+    """The decision does not depend on the order of the participants."""
     shuffled = list(situation.room.participants)
     random.shuffle(shuffled)
 
@@ -143,7 +146,7 @@ def test_5_order_makes_no_difference(situation: Situation, now: float, random: R
 
 
 class _Broken:
-    """A policy that goes wrong, after some verdicts that look right."""
+    """A policy that fails after some verdicts that look right."""
 
     name: ClassVar[str] = "broken"
 
@@ -151,7 +154,7 @@ class _Broken:
         self.how = how
 
     def evaluate(self, room: Room) -> Iterator[Verdict]:
-        """Go wrong."""
+        """Fail."""
         for agent in room.agents:
             yield Verdict(agent, 0, "looks right")
         match self.how:
@@ -170,10 +173,13 @@ class _Broken:
                 yield from (Verdict(agent, float(due), "is due at no time") for agent in room.agents)
 
 
-@pytest.mark.parametrize("how", ["raises", "recurses", "absent", "no verdict", "endless", "nan", "inf", "-inf"])
-@given(situation=situations(), now=instants)
-def test_6_a_policy_that_goes_wrong_evicts_nobody(how: str, situation: Situation, now: float) -> None:
-    """It is a fault, all that it said is dropped, and the others count as if it weren't there."""
+FAILURES = ("raises", "recurses", "absent", "no verdict", "endless", "nan", "inf", "-inf")
+
+
+@settings(max_examples=2 * settings().max_examples)
+@given(st.sampled_from(FAILURES), situations(), instants)
+def test_6_a_policy_that_fails_evicts_no_one(how: str, situation: Situation, now: float) -> None:
+    """It becomes a fault, its verdicts are dropped, and the others count as if it were not there."""
     agents = tuple(p for p in situation.room.without(situation.ledger.leaving).agents)
     broken = Rule(policy=_Broken(how))
     decision = replace(situation, rules=(broken, *situation.rules)).at(now)
@@ -186,12 +192,16 @@ def test_6_a_policy_that_goes_wrong_evicts_nobody(how: str, situation: Situation
 
 @given(rooms, policies((Duplicates,)))
 def test_7_duplicates_never_empties_a_group(room: Room, policy: Duplicates) -> None:
-    """Where an agent of a key was present, one stays."""
+    """If any agent with a key was present, one stays."""
     out = {verdict.participant.sid for verdict in policy.evaluate(room)}
 
-    def key(agent: Participant) -> tuple[str, str]:
-        by_name = policy.key == "agent_name"
-        return (agent.agent_name if by_name else agent.attributes.get(policy.key[10:], ""), agent.publisher)
+    def value(part: str, agent: Participant) -> str:
+        attribute = agent.attributes.get(part.removeprefix("attribute:"), "")
+        return attribute if part.startswith("attribute:") else str(getattr(agent, part))
+
+    def key(agent: Participant) -> tuple[str, ...]:
+        parts = (policy.key,) if isinstance(policy.key, str) else policy.key
+        return (*(value(part, agent) for part in parts), agent.serves)
 
     staying = {key(agent) for agent in room.agents if agent.sid not in out}
     assert {key(agent) for agent in room.agents} == staying
@@ -199,27 +209,28 @@ def test_7_duplicates_never_empties_a_group(room: Room, policy: Duplicates) -> N
 
 @given(situations(), instants)
 def test_8_a_decision_that_was_carried_out_asks_for_nothing_new(situation: Situation, now: float) -> None:
-    """Decided again, nobody further is evicted, reported or noticed: whom the budget held back is still held back.
+    """A second decision evicts, reports and notifies no one new; agents held back by the budget stay held back.
 
-    Or is due later, since one of the group has gone, and is told so.
+    Or they are due later, since one of their group has gone, and that is told. Or sooner, where an elder has gone that
+    they might have replaced: with that, no wait for a sign of its life.
     """
     decision = situation.at(now)
-    spent = len([f for f in decision.evictions if f.participant.role is not Role.AVATAR])
+    paid = [f.participant for f in decision.evictions if not f.free]
+    sent = [Removal(now, p.sid, p.identity) for p in paid]
     carried_out = apply(situation, decision)
-    carried_out = replace(
-        carried_out, ledger=replace(carried_out.ledger, sent=(*carried_out.ledger.sent, *[now] * spent))
-    )
+    carried_out = replace(carried_out, ledger=replace(carried_out.ledger, sent=(*carried_out.ledger.sent, *sent)))
 
     again = carried_out.at(now)
 
     held_back = {hold.finding.participant.sid for hold in decision.held}
-    assert (again.evictions, again.reports) == ((), ())
+    waited = {f.key for f in decision.findings if hasattr(f.rule.policy, "wait_for_life")}
+    assert [f for f in (*again.evictions, *again.reports) if f.key not in waited] == []
     assert [f for f in again.notices if f.participant.sid not in held_back] == []
 
 
 @given(situations(), instants)
 def test_9_two_bouncers_choose_the_same_victims(situation: Situation, now: float) -> None:
-    """The decision follows from the view alone."""
+    """The decision depends on the view alone."""
     twin = Situation(
         Room(
             me=situation.room.me,
@@ -237,7 +248,7 @@ def test_9_two_bouncers_choose_the_same_victims(situation: Situation, now: float
 
 @given(situations(), instants)
 def test_what_was_handled_neither_repeats_nor_wakes_the_loop(situation: Situation, now: float) -> None:
-    """A report, or a dry run's eviction, is asked for once; after it the loop sleeps until something else comes due."""
+    """A report, or a dry run's eviction, happens once; then the loop sleeps until something else is due."""
     decision = situation.at(now)
     keys = {f.key for f in (*decision.reports, *decision.evictions)}
     handled = replace(situation, ledger=replace(situation.ledger, handled=situation.ledger.handled | keys)).at(now)
@@ -247,5 +258,5 @@ def test_what_was_handled_neither_repeats_nor_wakes_the_loop(situation: Situatio
 
 
 def test_the_registry_is_alphabetical_and_its_names_are_unique() -> None:
-    """What is listed first wins a tie, so the order has to be one that anybody can predict."""
+    """The first one listed wins a tie, so the order must be predictable."""
     assert [p.name for p in BUILTIN] == sorted({p.name for p in BUILTIN})

@@ -1,4 +1,4 @@
-"""empty_room: nobody to talk to, and since when."""
+"""empty_room: agents with no human to talk to."""
 
 from typing import Any
 
@@ -13,12 +13,12 @@ from tests.strategies import rooms
 
 
 def verdicts(house: Room, **options: Any) -> dict[str, float]:
-    """Who is due under the policy with these options."""
+    """Return what is due under the policy with these options."""
     return due(EmptyRoom(**options).evaluate(house))
 
 
 def test_every_agent_is_due_one_grace_after_the_last_human_left() -> None:
-    """One that came after that has its own grace."""
+    """An agent that joined later has its own grace."""
     house = room(agent("A", joined=1), agent("B", joined=95), agent("C", joined=110), humans_left_at=100)
 
     assert verdicts(house) == {"A": 120, "B": 120, "C": 130}
@@ -26,7 +26,7 @@ def test_every_agent_is_due_one_grace_after_the_last_human_left() -> None:
 
 
 def test_if_no_human_ever_came_it_counts_from_when_we_watch_and_the_agent_is_there() -> None:
-    """Time before we came is nobody's fault."""
+    """Time before we came counts for no one."""
     house = room(agent("A", joined=1), agent("B", joined=95), agent("C", joined=110), watching_since=100)
 
     assert verdicts(house) == {"A": 220, "B": 220, "C": 230}
@@ -34,15 +34,15 @@ def test_if_no_human_ever_came_it_counts_from_when_we_watch_and_the_agent_is_the
 
 
 def test_each_of_the_two_allowances_counts_for_its_own_case_alone() -> None:
-    """A human who left came once; one who never came didn't leave."""
+    """`grace` applies after a human has left, `never_joined` if none came."""
     assert verdicts(room(agent("A"), humans_left_at=100), never_joined=0) == {"A": 120}
     assert verdicts(room(agent("A")), grace=0) == {"A": 120}
 
 
 @pytest.mark.parametrize("kind", [Kind.STANDARD, Kind.SIP, Kind.CONNECTOR, Kind.BRIDGE])
 @pytest.mark.parametrize("active", [True, False])
-def test_while_any_human_is_there_nobody_is_due(kind: Kind, active: bool) -> None:  # noqa: FBT001 - a column
-    """However connected, and be it still joining."""
+def test_none_is_due_while_any_human_is_there(kind: Kind, active: bool) -> None:  # noqa: FBT001 - a column
+    """However connected, and even if still joining."""
     house = room(agent("A"), human("H", kind=kind, active=active))
 
     assert verdicts(house, grace=0, never_joined=0) == {}
@@ -58,14 +58,14 @@ def test_while_any_human_is_there_nobody_is_due(kind: Kind, active: bool) -> Non
         pytest.param(participant("J", role=Role.AGENT, active=False), id="an agent that is still joining"),
     ],
 )
-def test_who_is_neither_human_nor_agent_is_no_company_and_not_due(who: Participant) -> None:
-    """They don't keep the room alive for others, and nobody counts them out."""
+def test_other_participants_are_no_company_and_not_due(who: Participant) -> None:
+    """They keep no agent in the room, and are never due themselves."""
     assert verdicts(room(who), grace=0, never_joined=0) == {}
     assert verdicts(room(who, agent("A", joined=7))) == {"A": 127}
 
 
 @given(rooms, st.integers(0, 20), st.integers(0, 20))
-def test_nobody_is_ever_due_while_a_human_is_there_and_else_everybody_is(house: Room, grace: int, never: int) -> None:
+def test_with_a_human_none_is_due_and_without_one_all_are(house: Room, grace: int, never: int) -> None:
     """There is no third case."""
     out = verdicts(house, grace=grace, never_joined=never)
 

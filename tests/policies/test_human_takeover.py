@@ -1,4 +1,4 @@
-"""human_takeover: which human relieves the agents, and from when on."""
+"""human_takeover: agents relieved by an operator."""
 
 from typing import Any
 
@@ -10,12 +10,12 @@ from policies.human_takeover import HumanTakeover
 
 
 def verdicts(house: Room, **options: Any) -> dict[str, float]:
-    """Who is due under the policy with these options."""
+    """Return what is due under the policy with these options."""
     return due(HumanTakeover(**options).evaluate(house))
 
 
 def test_every_agent_is_due_one_grace_after_the_operator_joined() -> None:
-    """One that comes later has its own grace."""
+    """An agent that joins later has its own grace."""
     house = room(agent("A", joined=1), agent("B", joined=95), agent("C", joined=110), human("op-7", joined=100))
 
     assert verdicts(house, identity=["op-*"]) == {"A": 103, "B": 103, "C": 113}
@@ -23,7 +23,7 @@ def test_every_agent_is_due_one_grace_after_the_operator_joined() -> None:
 
 
 def test_the_first_operator_counts() -> None:
-    """A second one gives nobody more time."""
+    """A second operator gives no agent more time."""
     house = room(agent("A"), human("op-2", joined=200), human("op-1", joined=100))
 
     assert verdicts(house, identity=["op-*"]) == {"A": 103}
@@ -48,7 +48,7 @@ def test_the_first_operator_counts() -> None:
     ],
 )
 def test_what_is_given_has_to_match(options: dict[str, Any], matches: bool) -> None:  # noqa: FBT001 - a column
-    """One of the globs on the identity, and every attribute; one that isn't set matches nothing."""
+    """One glob must match the identity, and every attribute must match; a missing attribute doesn't."""
     house = room(agent("A"), human("ana", joined=10, attributes={"role": "operator", "desk": "1"}))
 
     assert verdicts(house, **options) == ({"A": 13} if matches else {})
@@ -66,7 +66,7 @@ def test_what_is_given_has_to_match(options: dict[str, Any], matches: bool) -> N
     ],
 )
 def test_nothing_happens(who: Participant) -> None:
-    """Only an operator who is there sends the agents away, and an operator is a human."""
+    """Only an operator who is present sends agents away, and an operator is a human."""
     assert verdicts(room(agent("A"), who), identity=["op"]) == {}
 
 
@@ -80,5 +80,5 @@ def test_an_agent_is_no_operator_whatever_it_says_of_itself() -> None:
 
 def test_it_needs_to_know_an_operator() -> None:
     """Without anything to match, every human would be one."""
-    with pytest.raises(ValueError, match="needs `identity` or `attributes`"):
+    with pytest.raises(ValueError, match="needs `identity`, "):
         HumanTakeover()

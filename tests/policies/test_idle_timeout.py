@@ -1,4 +1,4 @@
-"""idle_timeout: who did nothing, and for how long."""
+"""idle_timeout: agents that have done nothing for a while."""
 
 import pytest
 
@@ -30,12 +30,25 @@ def test_being_ready_is_not_being_active(state: str) -> None:
     ],
 )
 def test_nothing_happens(who: Participant) -> None:
-    """Who is at work is not idle, and only agents are judged."""
+    """An agent at work is not idle, and only agents are judged."""
     assert due(IdleTimeout(timeout=1).evaluate(room(who))) == {}
 
 
 def test_silence_that_proves_nothing_is_in_doubt() -> None:
     """An agent that may be speaking without our knowing gets a verdict that can't be carried out."""
-    (verdict,) = IdleTimeout(timeout=60).evaluate(room(agent("A", observable=False)))
+    (verdict,) = IdleTimeout(timeout=60).evaluate(room(agent("A", unseen="unclear")))
 
     assert (verdict.due, verdict.doubt != "") == (60, True)
+
+
+def test_a_team_that_knows_its_agents() -> None:
+    """It has them evicted all the same."""
+    (verdict,) = IdleTimeout(timeout=60, unseen="evict").evaluate(room(agent("A", unseen="unclear")))
+
+    assert (verdict.due, verdict.doubt) == (60, "")
+
+
+@pytest.mark.parametrize(("audible", "out"), [(None, 60), (False, 60), (True, 62)])
+def test_hearing_is_late(audible: bool | None, out: float) -> None:  # noqa: FBT001 - a column
+    """Of an agent that is heard, speech of the last 2 s may not have been told yet."""
+    assert due(IdleTimeout(timeout=60).evaluate(room(agent("A", audible=audible)))) == {"A": out}

@@ -1,4 +1,4 @@
-"""max_agents: who is past the n-th."""
+"""max_agents: agents beyond the first `max`."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ JOB_1, JOB_2 = "agent-AJ_1", "agent-AJ_2"
 
 
 def verdicts(house: Room, **options: Any) -> dict[str, float]:
-    """Who is due under the policy with these options."""
+    """Return what is due under the policy with these options."""
     return due(MaxAgents(**options).evaluate(house))
 
 
@@ -25,9 +25,12 @@ def joining(identity: str, *, at: float) -> Participant:
 
 
 def test_agents_past_the_limit_are_due_one_grace_after_they_joined() -> None:
-    """The oldest stay, whatever they are called."""
+    """The oldest stay, whatever their names."""
     house = room(
-        *(agent(i, name, joined=j) for i, name, j in [("A", "x", 1), ("B", "y", 2), ("C", "", 3), ("D", "x", 4)])
+        *(
+            agent(i, name, joined=j, alive=9)
+            for i, name, j in [("A", "x", 1), ("B", "y", 2), ("C", "", 3), ("D", "x", 4)]
+        )
     )
 
     assert verdicts(house, max=1) == {"B": 4, "C": 5, "D": 6}
@@ -36,7 +39,7 @@ def test_agents_past_the_limit_are_due_one_grace_after_they_joined() -> None:
 
 
 def test_of_those_that_joined_at_once_the_sid_decides() -> None:
-    """All bouncers have to agree on who it is."""
+    """All bouncers must agree on the same agent."""
     house = room(agent("A", sid="PA_2"), agent("B", sid="PA_1"))
 
     assert verdicts(house, max=1) == {"A": 2}
@@ -63,7 +66,7 @@ def test_nothing_happens(participants: list[Participant]) -> None:
 
 
 class TestReplacements:
-    """A crashed agent stays listed for about 20 s, and its restarted job joins beside it."""
+    """A crashed agent stays listed for about 20 s while its restarted job joins alongside."""
 
     def test_the_corpse_is_one_too_many_not_the_restarted_job(self) -> None:
         """Of one dispatch the newest job is the rightful one, and it has its place at once."""
@@ -72,7 +75,7 @@ class TestReplacements:
         assert verdicts(house, max=1) == {JOB_1: 22}
 
     def test_a_corpse_counts_last_among_others_too(self) -> None:
-        """Who came after it keeps its place."""
+        """Agents that joined after the corpse keep their places."""
         house = room(
             agent(JOB_1, "x", joined=1, replaced=True),
             agent("B", "y", joined=10),
@@ -81,18 +84,47 @@ class TestReplacements:
 
         assert verdicts(house, max=2) == {JOB_1: 22}
 
-    def test_a_newcomer_whose_dispatch_is_unknown_has_six_seconds(self) -> None:
-        """It may be the restarted job of an agent that shows no life; one that does is no corpse."""
-        newcomer = agent(JOB_2, "x", joined=20)
+    @pytest.mark.parametrize("identity", [JOB_2, "B"])
+    def test_one_that_may_replace_a_silent_one_has_25_s(self, identity: str) -> None:
+        """A killed agent is listed that long; one that shows life is no corpse."""
+        newcomer = agent(identity, "x", joined=20, dispatch="AD_2")
+        silent, alive = room(agent(JOB_1, joined=1), newcomer), room(agent(JOB_1, joined=1, alive=19.5), newcomer)
 
-        assert verdicts(room(agent(JOB_1, "x", joined=1), newcomer), max=1) == {JOB_2: 26}
-        assert verdicts(room(agent(JOB_1, "x", joined=1), newcomer), max=1, grace=10) == {JOB_2: 30}
-        assert verdicts(room(agent(JOB_1, "x", joined=1, alive=21), newcomer), max=1) == {JOB_2: 22}
+        assert verdicts(silent, max=1) == {identity: 45}
+        assert verdicts(silent, max=1, grace=30) == {identity: 50}
+        assert verdicts(silent, max=1, wait_for_life=10) == {identity: 30}
+        assert verdicts(silent, max=1, wait_for_life=0) == verdicts(alive, max=1) == {identity: 22}
+
+    def test_one_that_was_replaced_waits_for_no_one(self) -> None:
+        """Its own replacement is there."""
+        house = room(agent("A", joined=1), agent(JOB_1, joined=20, replaced=True))
+
+        assert verdicts(house, max=1) == {JOB_1: 22}
+
+
+def test_among_agents_of_one_name_those_with_a_dispatch_take_precedence() -> None:
+    """The dispatched X takes the place of the one that only calls itself so; Y's place is its own."""
+    house = room(
+        agent("impostor", "x", joined=1, alive=90),
+        agent("Y", "y", joined=2, alive=90),
+        agent(JOB_1, "x", joined=20, dispatch="AD_1", alive=90),
+    )
+
+    assert verdicts(house, max=1) == {"Y": 22, "impostor": 4}
+    assert verdicts(house, max=2) == {"impostor": 22}
+
+
+def test_an_agent_whose_dispatch_may_confirm_its_name_is_waited_for() -> None:
+    """A job is listed up to 5 s late; then the one that only calls itself so may have to leave instead."""
+    house = room(agent("impostor", "x", joined=1, alive=90), agent(JOB_1, "x", joined=20), agent("B", "y", joined=20))
+
+    assert verdicts(house, max=1) == {JOB_1: 26, "B": 22}
+    assert verdicts(house, max=1, grace=9) == {JOB_1: 29, "B": 29}
 
 
 @given(rooms, st.integers(1, 4), st.integers(0, 20))
 def test_as_many_as_may_be_here_always_stay(house: Room, limit: int, grace: int) -> None:
-    """It never leaves fewer than `max`, or than there were, and never more; nobody is due before it joined."""
+    """Exactly `max` stay, or as many as there were. None is due before it joined."""
     out = verdicts(house, max=limit, grace=grace)
 
     assert len(house.agents) - len(out) == min(limit, len(house.agents))

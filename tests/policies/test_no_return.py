@@ -1,16 +1,16 @@
-"""no_return: who was evicted and is back."""
+"""no_return: agents that were evicted and are back."""
 
 from typing import Any
 
 import pytest
 
 from bouncer import Participant, Role, Room
-from bouncer.testing import agent, avatar, due, human, participant, room
+from bouncer.testing import agent, due, human, participant, room
 from policies.no_return import NoReturn
 
 
 def verdicts(house: Room, **options: Any) -> dict[str, float]:
-    """Who is due under the policy with these options."""
+    """Return what is due under the policy with these options."""
     return due(NoReturn(**options).evaluate(house))
 
 
@@ -32,7 +32,7 @@ def test_due_the_moment_it_is_back_within_the_window(back_at: float, is_due: boo
 
 
 def test_the_window_is_an_option() -> None:
-    """A window of nothing lets everybody return."""
+    """A window of 0 lets every agent return."""
     house = room(agent("A", joined=105), agent("B", joined=115), evicted_at={"A": 100, "B": 100})
 
     assert verdicts(house, window=10) == {"A": 105}
@@ -41,7 +41,7 @@ def test_the_window_is_an_option() -> None:
 
 
 def test_it_never_becomes_due_by_staying() -> None:
-    """One that came back late enough is not asked again, however the window lies now."""
+    """An agent that came back after the window is never due, however long it stays."""
     assert verdicts(room(agent("A", joined=161), evicted_at={"A": 100})) == {}
 
 
@@ -50,15 +50,14 @@ def test_it_never_becomes_due_by_staying() -> None:
     [
         pytest.param(agent("B", "assistant", joined=101), id="another identity of the same agent"),
         pytest.param(human("A", joined=101), id="a person with the identity"),
-        pytest.param(avatar("A", "B", joined=101), id="an avatar with the identity"),
         pytest.param(participant("A", joined=101, role=Role.AGENT, active=False), id="one that is still joining"),
     ],
 )
 def test_nothing_happens(who: Participant) -> None:
-    """The identity is what is out, and only agents are judged."""
+    """The identity counts, and only agents are judged."""
     assert verdicts(room(who, evicted_at={"A": 100})) == {}
 
 
-def test_nobody_was_evicted() -> None:
-    """Then nobody returns."""
+def test_no_agent_was_evicted() -> None:
+    """Then none returns."""
     assert verdicts(room(agent("A"))) == {}

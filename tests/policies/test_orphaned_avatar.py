@@ -1,4 +1,4 @@
-"""orphaned_avatar: whose principal is gone."""
+"""orphaned_avatar: avatars whose principal is gone."""
 
 from typing import Any
 
@@ -10,17 +10,17 @@ from policies.orphaned_avatar import OrphanedAvatar
 
 
 def verdicts(house: Room, **options: Any) -> dict[str, float]:
-    """Who is due under the policy with these options."""
+    """Return what is due under the policy with these options."""
     return due(OrphanedAvatar(**options).evaluate(house))
 
 
 def orphan(identity: str, *, joined: float = 0, left: float = 100, **facts: Any) -> Participant:
-    """An avatar whose principal left; that makes an ordinary agent of it."""
+    """Return an avatar whose principal has left, which makes it an ordinary agent."""
     return agent(identity, joined=joined, on_behalf_of="A", principal_left_at=left, **facts)
 
 
 def test_due_one_grace_after_the_principal_left() -> None:
-    """One that came later has its own grace; another agent's presence changes nothing."""
+    """An avatar that joined later has its own grace. Another agent's presence changes nothing."""
     house = room(orphan("V", left=100), orphan("W", joined=120, left=100), agent("B"), human("H"))
 
     assert verdicts(house) == {"V": 105, "W": 125}
@@ -29,7 +29,7 @@ def test_due_one_grace_after_the_principal_left() -> None:
 
 @pytest.mark.parametrize("facts", [{"state": "speaking"}, {"speaking_since": 90}, {"active": 104}, {"alive": 104}])
 def test_whatever_it_does(facts: dict[str, Any]) -> None:
-    """There is nobody behind it all the same."""
+    """Activity doesn't give it a principal."""
     assert verdicts(room(orphan("V", **facts))) == {"V": 105}
 
 
@@ -51,5 +51,5 @@ def test_whatever_it_does(facts: dict[str, Any]) -> None:
     ],
 )
 def test_nothing_happens(participants: list[Participant]) -> None:
-    """Who has a principal is no orphan, and who never had one isn't either."""
+    """A participant that has a principal, or never had one, is no orphan."""
     assert verdicts(room(*participants), grace=0) == {}

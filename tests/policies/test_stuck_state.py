@@ -1,4 +1,4 @@
-"""stuck_state: who stays in one state, and for how long."""
+"""stuck_state: agents that stay in one state for too long."""
 
 from typing import Any
 
@@ -10,12 +10,12 @@ from policies.stuck_state import StuckState
 
 
 def verdicts(house: Room, **options: Any) -> dict[str, float]:
-    """Who is due under the policy with these options."""
+    """Return what is due under the policy with these options."""
     return due(StuckState(**options).evaluate(house))
 
 
 def test_due_one_limit_after_it_got_into_the_state() -> None:
-    """Each state has its own; by default a minute for `initializing`, and three for `thinking`."""
+    """Each state has its own limit: by default a minute for `initializing`, three for `thinking`."""
     house = room(agent("A", state="initializing", state_at=100), agent("B", state="thinking", state_at=130), human("H"))
 
     assert verdicts(house) == {"A": 160, "B": 310}
@@ -24,16 +24,16 @@ def test_due_one_limit_after_it_got_into_the_state() -> None:
 
 @pytest.mark.parametrize("state", ["idle", "listening", "speaking"])
 def test_limits_that_are_given_replace_the_default_ones(state: str) -> None:
-    """Other states have a limit if they are given one, and then those without are nobody's concern."""
+    """Other states can have a limit, and then the default ones have none."""
     house = room(agent("A", state=state, state_at=100), agent("B", state="thinking", state_at=100))
 
     assert verdicts(house, limits={state: 10}) == {"A": 110}
     assert verdicts(house) == {"B": 280}
 
 
-@pytest.mark.parametrize("facts", [{"active": 500}, {"alive": 500}, {"speaking_since": 500}])
+@pytest.mark.parametrize("facts", [{"alive": 500}, {"speaking_since": 500}])
 def test_only_the_state_counts(facts: dict[str, Any]) -> None:
-    """Signs of life don't get it out of there."""
+    """Signs of life don't change the state."""
     assert verdicts(room(agent("A", state="thinking", state_at=100, **facts))) == {"A": 280}
 
 
@@ -50,10 +50,21 @@ def test_only_the_state_counts(facts: dict[str, Any]) -> None:
     ],
 )
 def test_nothing_happens(who: Participant) -> None:
-    """Who is in no state that has a limit can't be stuck in it, and only agents are judged."""
+    """An agent can't be stuck in a state without a limit, and only agents are judged."""
     assert verdicts(room(who)) == {}
 
 
-def test_no_limits_bind_nobody() -> None:
+def test_without_limits_none_is_due() -> None:
     """An empty object replaces the defaults too."""
     assert verdicts(room(agent("A", state="thinking")), limits={}) == {}
+
+
+@pytest.mark.parametrize(
+    ("facts", "doubt"),
+    [({}, False), ({"active": 90}, False), ({"active": 500}, True), ({"acted_in_state": True}, True)],
+)
+def test_work_in_that_state(facts: dict[str, Any], doubt: bool) -> None:  # noqa: FBT001 - a column
+    """An agent that was active since can't be stuck, whatever it says; so that is in doubt."""
+    (verdict,) = StuckState().evaluate(room(agent("A", state="thinking", state_at=100, **facts)))
+
+    assert bool(verdict.doubt) is doubt

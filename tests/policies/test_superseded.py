@@ -1,4 +1,4 @@
-"""superseded: whose successor is there."""
+"""superseded: agents whose successor has joined."""
 
 from typing import Any
 
@@ -10,17 +10,18 @@ from bouncer import Participant, Role, Room, matches
 from bouncer.testing import agent, avatar, due, human, participant, room
 from policies.superseded import Superseded
 from tests.strategies import rooms
+from tests.told import calls
 
 TRIAGE = {"triage": ["billing"]}
 
 
 def verdicts(house: Room, by: Any = TRIAGE, **options: Any) -> dict[str, float]:
-    """Who is due if these are each other's successors."""
+    """Return what is due with these successors."""
     return due(Superseded(by=by, **options).evaluate(house))
 
 
 def test_due_one_grace_after_the_successor_joined() -> None:
-    """Every agent of the name; the successor stays."""
+    """Every agent with the name is due; the successor stays."""
     house = room(
         agent("A", "triage", joined=10),
         agent("B", "triage", joined=20),
@@ -33,7 +34,7 @@ def test_due_one_grace_after_the_successor_joined() -> None:
 
 
 def test_the_first_of_several_successors_counts() -> None:
-    """A later one gives no more time."""
+    """A later successor gives no more time."""
     house = room(agent("A", "triage", joined=10), agent("B", "billing", joined=200), agent("C", "sales", joined=100))
 
     assert verdicts(house, {"triage": ["billing", "sales"]}) == {"A": 102}
@@ -41,14 +42,14 @@ def test_the_first_of_several_successors_counts() -> None:
 
 
 def test_a_chain_of_hand_offs() -> None:
-    """A successor may itself be superseded, by its own."""
+    """A successor may itself be superseded."""
     house = room(agent("A", "triage", joined=1), agent("B", "billing", joined=10), agent("C", "closing", joined=20))
 
     assert verdicts(house, {"triage": ["billing"], "billing": ["closing"]}) == {"A": 12, "B": 22}
 
 
 def test_globs_on_both_sides() -> None:
-    """Matched whole, with their case. With `*` on both sides only the newest agent stays."""
+    """Globs match whole names and their case. With `*` on both sides, only the newest agent stays."""
     house = room(agent("A", "triage-de", joined=1), agent("B", "Triage", joined=2), agent("C", "billing-de", joined=9))
 
     assert verdicts(house, {"triage-*": ["billing*"]}) == {"A": 11}
@@ -74,12 +75,12 @@ def test_globs_on_both_sides() -> None:
     ],
 )
 def test_nothing_happens(successor: Participant) -> None:
-    """A successor is an agent of that name, there and younger."""
+    """A successor is a present, younger agent with that name."""
     assert verdicts(room(agent("A", "triage", joined=10), successor)) == {}
 
 
 def test_an_agent_without_a_name_is_neither_superseded_nor_a_successor() -> None:
-    """Not even by what matches everything."""
+    """Not even a glob that matches everything changes that."""
     house = room(agent("A", joined=1), agent("B", "x", joined=2), agent("C", joined=3))
 
     assert verdicts(house, {"*": ["*"]}) == {}
@@ -94,8 +95,8 @@ PAIRS = st.dictionaries(
 
 
 @given(rooms, PAIRS, st.integers(0, 20))
-def test_nobody_leaves_without_a_younger_successor(house: Room, by: dict[str, list[str]], grace: int) -> None:
-    """The successor may leave too, but only for one of its own: of those concerned, the youngest always stays."""
+def test_none_leaves_without_a_younger_successor(house: Room, by: dict[str, list[str]], grace: int) -> None:
+    """The successor may leave too, but only for its own: of all concerned, the youngest always stays."""
     out = verdicts(house, by, grace=grace)
     agents = {agent.identity: agent for agent in house.agents}
 
@@ -105,3 +106,14 @@ def test_nobody_leaves_without_a_younger_successor(house: Room, by: dict[str, li
         younger = [a for a in house.agents if a.age > who.age and a.agent_name and matches(a.agent_name, globs)]
         assert at == min(other.joined_at for other in younger) + grace
     assert len(out) < max(1, len(agents))
+
+
+def test_a_crowd_of_agents_takes_time_in_proportion() -> None:
+    """Each agent isn't compared with each other one."""
+
+    def work(size: int) -> int:
+        house = room(*(agent(f"A{i}", f"{'triage' if i % 2 else 'billing'} {i}", joined=i) for i in range(size)))
+        policy = Superseded(by={"triage*": ("billing*",)})
+        return calls(lambda: list(policy.evaluate(house)))
+
+    assert work(400) < 3 * work(200)

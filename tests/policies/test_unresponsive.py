@@ -1,4 +1,4 @@
-"""unresponsive: who doesn't react, and for how long people have waited."""
+"""unresponsive: agents that don't react while people speak."""
 
 import pytest
 
@@ -8,25 +8,25 @@ from policies.unresponsive import Unresponsive
 
 
 def test_due_one_timeout_after_the_first_speech_that_went_unanswered() -> None:
-    """Each agent has its own deadline; twenty seconds are the default."""
+    """Each agent has its own deadline; the default is 20 seconds."""
     house = room(agent("A", unanswered_since=100), agent("B", unanswered_since=130), human("H", spoke_at=140))
 
-    assert due(Unresponsive().evaluate(house)) == {"A": 120, "B": 150}
-    assert due(Unresponsive(timeout=60).evaluate(house)) == {"A": 160, "B": 190}
+    assert due(Unresponsive().evaluate(house)) == {"A": 122, "B": 152}
+    assert due(Unresponsive(timeout=60).evaluate(house)) == {"A": 162, "B": 192}
 
 
 @pytest.mark.parametrize("state", ["", "initializing", "idle", "listening"])
 def test_looking_healthy_is_no_reaction(state: str) -> None:
-    """The worst ghosts do, and they publish a track and are there."""
+    """The worst ghosts look healthy: they publish a track and are present."""
     ghost = agent("A", state=state, unanswered_since=100, active=110, alive=150)
 
-    assert due(Unresponsive().evaluate(room(ghost))) == {"A": 120}
+    assert due(Unresponsive().evaluate(room(ghost))) == {"A": 122}
 
 
 @pytest.mark.parametrize(
     "who",
     [
-        pytest.param(agent("A"), id="nobody asked it anything"),
+        pytest.param(agent("A"), id="no one asked it anything"),
         pytest.param(agent("A", spoke_at=100), id="it answered"),
         pytest.param(agent("A", unanswered_since=100, state="thinking"), id="it thinks"),
         pytest.param(agent("A", unanswered_since=100, state="speaking"), id="it says that it speaks"),
@@ -40,5 +40,12 @@ def test_looking_healthy_is_no_reaction(state: str) -> None:
     ],
 )
 def test_nothing_happens(who: Participant) -> None:
-    """Who is at work is about to react, and only agents have to."""
+    """An agent at work is about to react, and only agents must."""
     assert due(Unresponsive(timeout=0).evaluate(room(who))) == {}
+
+
+def test_reactions_that_would_not_be_seen() -> None:
+    """Then it may have reacted, and the verdict is in doubt."""
+    (verdict,) = Unresponsive().evaluate(room(agent("A", unanswered_since=100, unseen="unclear")))
+
+    assert verdict.doubt

@@ -3,18 +3,17 @@
 from random import Random
 from typing import Any
 
-from bouncer.decide import Decision
-from bouncer.patrol import Patrol
-from bouncer.room import Room
+from bouncer.guard.patrol import Patrol
+from bouncer.observers import Decided
 from tests.laws import test_laws as laws
 
 
-def check(patrol: Patrol, at: float, room: Room, decision: Decision, random: Random) -> str:
-    """What of the laws a decision breaks; "" if nothing."""
-    config = patrol.config
+def check(patrol: Patrol, decided: Decided, random: Random) -> str:
+    """Return what a decision breaks of the laws; "" if nothing."""
+    config, at, decision = patrol.config, decided.at, decided.decision
     assert config
-    guards = config.guards if config.mode == "enforce" else config.guards.without_budget()
-    situation = laws.Situation(room, config.rules, guards, patrol._history.ledger(at))  # noqa: SLF001 - what it decided by
+    guards = config.guards
+    situation = laws.Situation(decided.room, config.rules, guards, decided.ledger)
     if not patrol.tracker.unsure and situation.at(at) != decision:
         return "decided again, it is another decision"
     later = random.choice((0.5, 5.0, 100.0))

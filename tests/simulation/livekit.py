@@ -16,46 +16,71 @@ from itertools import count
 from math import inf
 from random import Random
 from typing import Any, Literal, Protocol, TypeVar, cast
+from unicodedata import normalize
 
-from bouncer.api import ApiError, Trouble
 from bouncer.events import (
     Attributes,
+    Channel,
     Connected,
     Disconnected,
+    Encrypted,
     Event,
     Heard,
     Info,
     Job,
     Joined,
     Left,
+    Medium,
+    Publication,
+    Published,
     Signal,
     Transcribed,
 )
-from bouncer.patrol import Patrol
+from bouncer.guard.patrol import Patrol
+from bouncer.ports import ApiError, Says, Trouble
 from bouncer.room import Kind, Room
-from tests.simulation.meaning import Meaning
+from tests.simulation.meaning import Meaning, selects
 from tests.virtual import VirtualLoop
 
 T = TypeVar("T")
 
+STAY_WITHIN = 20.1
+"""Seconds within which an identity that is back continues its stay, and a little more."""
 BATCH = 3.0
 """Seconds by which the announcement of a participant that publishes nothing is late at most."""
 UNLISTED = 5.0
 """Seconds by which `list_dispatch` is late at most."""
 DEAD_LISTED = (20.0, 23.0)
 """Seconds for which a client that died is still listed as ACTIVE."""
+HEARD_LATE = 2.0
+"""Seconds by which news of what is heard is dated back at most."""
 FROZEN = 2.0
 """Seconds by which our process has to be late for it to know that it was frozen."""
 CALL_LIMIT = 3.0
 """Seconds after which a call without an answer is given up."""
 NAME = "bouncer"
 """The agent name of our dispatches."""
+OTHER = "doorman"
+"""That of another fleet of bouncers."""
 GUARDING = "bouncer.guarding"
+STANDING = "bouncer.standing"
 STATE = "lk.agent.state"
+CALL_STATUS = "sip.callStatus"
 JOB_IDENTITY = "agent-AJ_"
 
 Trouble_ = Literal["denied", "throttled", "unavailable", "slow"]
-Act = Literal["data", "text", "published", "unmuted", "muted"]
+Act = Literal["data", "dtmf", "text", "bytes", "caption", "rpc", "published", "unmuted", "muted"]
+Works = Literal["", "rpc", "dtmf", "bytes", "caption", "video", "data track", "encrypted", "whisper"]
+"""How an agent works that doesn't do all that others do: by RPC no one else sees, or on a track, or encrypted, or with
+a voice that only its listener is permitted to hear."""
+UNSEEN: frozenset[Works] = frozenset({"rpc", "video", "data track", "encrypted"})
+"""The ways of working that no bystander ever sees."""
+TRACKS: Mapping[Works, Publication] = {
+    "video": Publication(Medium.VIDEO, "camera"),
+    "data track": Publication(Medium.DATA, "joints"),
+    "whisper": Publication(Medium.AUDIO, "voice"),
+}
+AMBIENCE = Publication(Medium.AUDIO, "background_audio")
 
 
 @dataclass(slots=True, eq=False)
@@ -65,7 +90,7 @@ class Dispatch:
     id: str
     agent_name: str
     per_publisher: bool = False
-    """Whether it gives one job to each human."""
+    """True if it gives one job to each human."""
     jobs: list["Member"] = field(default_factory=list)
 
 
@@ -81,18 +106,31 @@ class Member:
     hidden: bool = False
     simulated: bool = False
     grant: bool = False
+    recorder: bool = False
+    mute: bool = False
+    """True if it may neither publish nor send data."""
     audio: bool = False
+    ambience: bool = False
+    """True if it plays the framework's ambience, which is no one's voice."""
+    works: Works = ""
+    nameless: bool = False
+    """True if its captions come without their writer."""
+    name: str = ""
+    """Its display name."""
+    metadata: str = ""
     publishes: bool = False
-    """Whether it is announced at once."""
+    """True if it is announced at once."""
     active_at: float = 0.0
     dispatch: Dispatch | None = None
-    publisher: str = ""
+    serves: str = ""
     listed_at: float = 0.0
     """From when on `list_dispatch` shows its job."""
+    offset: float = 0.0
+    """Seconds by which the server's clock was ahead when it joined."""
     comes_back: bool = False
-    """Whether it joins again at once when it is removed: its token stays valid."""
+    """True if it joins again at once when it is removed: its token stays valid."""
     hangs: bool = False
-    """Whether it stays when its job is ended."""
+    """True if it stays when its job is ended."""
     died_at: float | None = None
     left_at: float | None = None
     speaking_since: float | None = None
@@ -107,7 +145,7 @@ class Member:
 
     @property
     def here(self) -> bool:
-        """Whether the server has it in the room."""
+        """True if the server has it in the room."""
         return self.left_at is None
 
     @property
@@ -115,18 +153,31 @@ class Member:
         """What it says that it is doing."""
         return self.attributes.get(STATE, "")
 
+    @property
+    def publications(self) -> tuple[Publication, ...]:
+        """Its tracks."""
+        tracks = (TRACKS.get(self.works), self.audio and Publication(Medium.AUDIO), self.ambience and AMBIENCE)
+        return tuple(track for track in tracks if track)
+
     def __str__(self) -> str:
         return f"{self.identity}/{self.sid}"
 
 
+LASTING: tuple[str, ...] = ("kind", "attributes", "hidden", "simulated", "grant", "recorder", "mute", "publishes")
+LASTING += ("audio", "ambience", "works", "nameless", "name", "metadata")
+"""What a participant brings along each time that it joins."""
+
+
 def is_agent(member: Member) -> bool:
-    """Whether policies may judge it: an agent by kind or grant, that is not simulated."""
-    return (member.kind is Kind.AGENT or member.grant) and not member.simulated
+    """Return True if policies may judge it: an agent by kind or grant that is no simulated caller, service or asker."""
+    agent = member.kind is Kind.AGENT or (member.grant and member.kind not in (Kind.EGRESS, Kind.INGRESS))
+    asks = member.hidden and member.mute and member.kind is not Kind.AGENT
+    return agent and not member.simulated and not asks
 
 
 @dataclass(slots=True)
 class Speech:
-    """A time for which somebody is known to have spoken."""
+    """A time in which a participant is known to have spoken."""
 
     since: float
     told_at: float
@@ -149,30 +200,70 @@ class Known:
     as_of: float = 0.0
     """As of when it was last shown; a list that was asked for earlier knows less."""
     active: bool = False
-    """Whether it was shown as ACTIVE."""
-    listed: bool = False
-    """Whether a list has shown it, with the agent grant or without."""
+    """True if it was shown as ACTIVE."""
+    listed_at: float = 0.0
+    """True if a list has shown it, with the agent grant or without."""
     job: Job | None = None
     """Its job, if `list_dispatch` has shown it."""
+    since: float = 0.0
+    """When its stay began: it may have had another connection before."""
+    first_sid: str = ""
+    """The sid of that connection."""
+    earlier_jobs: set[str] = field(default_factory=set)
+    """The jobs of the connection whose stay it continues, as far as they were listed."""
+    first_since: float = 0.0
+    """When its identity, if that is a job's, was first here."""
     alive_at: float = 0.0
+    adopted: bool = False
+    """True if the principal that it names was ever known to be here with it."""
+    guarded: bool = False
+    """True if it was ever known to say that it guards the room."""
+    attributes_at: dict[str, float] = field(default_factory=dict)
+    """When attributes that changed since it was first seen got their values, as it was told."""
     left_told: bool = False
+    left_told_at: float = inf
     lacked_at: float | None = None
     """As of when the last list lacked it, if it did."""
     state: str = ""
     state_at: float = 0.0
+    state_told: float = 0.0
+    """When we were told of its state."""
     acted_at: float = 0.0
+    acted_told: float = 0.0
+    """When we were told of what it last did."""
     reacted_at: float = 0.0
     """When we were told of its last reaction; of what is heard, when it truly was."""
-    shows: bool = False
-    """Whether it ever published a state or a transcription."""
+    worked: bool = False
+    """True if it was ever seen to do something that no other can do in its name."""
+    wrote: bool = False
+    """True if something was written in its name, maybe by another."""
     heard: bool | None = None
-    """Whether it is loud; None while we don't listen."""
+    """True if it is loud; None while we don't listen."""
     speech: list[Speech] = field(default_factory=list)
+
+    @property
+    def agent_name(self) -> str:
+        """The agent name, whichever Unicode form it has: the dispatch's word, else what it first called itself."""
+        return normalize("NFD", self.job.agent_name if self.job else self.name)
+
+    @property
+    def called(self) -> Mapping[str, str]:
+        """What selectors look at besides its attributes."""
+        named = {"identity": self.member.identity, "agent_name": self.agent_name}
+        return named | {"name": self.member.name, "metadata": self.member.metadata}
 
     @property
     def speaking_since(self) -> float | None:
         """Since when it is known to speak."""
         return self.speech[-1].since if self.speech and self.speech[-1].until is None else None
+
+
+def names_principal(known: Known) -> str:
+    """Of whom it may be the avatar; "" if of no one."""
+    member = known.member
+    service = member.kind in (Kind.EGRESS, Kind.INGRESS)
+    nameless = not member.simulated and not known.name and not known.job and not service
+    return known.claims if nameless and known.claims != member.identity else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +280,14 @@ class Fault:
 class Judge(Protocol):
     """Who looks at what the bouncers do."""
 
+    def calls(self, line: "Line", name: str, *arguments: object) -> None:
+        """A call to the API is being made."""
+
+    def listed(self, line: "Line") -> None:
+        """A list of the participants was answered."""
+
     def asks(self, line: "Line") -> None:
-        """Somebody is about to be read, perhaps for the last time before they are removed."""
+        """A participant is about to be read, perhaps for the last time before its removal."""
 
     def sends(self, line: "Line", meant: Member) -> None:
         """A removal is being sent; `meant` has the identity at this moment."""
@@ -205,12 +302,27 @@ class Judge(Protocol):
         """A bouncer has reconnected fully; `before` is the room as its patrol knew it at `lost_at`."""
 
 
+class Streams:
+    """Chance that can be had again: a stream of its own for each purpose, so that one more draw disturbs no other."""
+
+    def __init__(self, seed: str) -> None:
+        self._seed = seed
+        self._streams: dict[str, Random] = {}
+
+    def __call__(self, *purpose: object) -> Random:
+        """The stream for a purpose."""
+        name = " ".join(map(str, purpose))
+        if name not in self._streams:
+            self._streams[name] = Random(f"{self._seed} {name}")  # noqa: S311 - chance that can be had again
+        return self._streams[name]
+
+
 class Server:
     """The server, with one room."""
 
-    def __init__(self, random: Random, trace: Callable[..., None]) -> None:
+    def __init__(self, streams: Streams, trace: Callable[..., None]) -> None:
         self.loop = cast(VirtualLoop, asyncio.get_running_loop())
-        self.random = random
+        self.streams = streams
         self.trace = trace
         self.now = self.loop.time()
         """The time on the server; behind the loop's while what happened in a frozen time is made up for."""
@@ -219,38 +331,48 @@ class Server:
         self.dispatches: dict[str, Dispatch] = {}
         self.lines: list[Line] = []
         self.thawed_at = 0.0
+        self.offset = 0.0
+        """Seconds by which its clock is ahead."""
+        self.happened_at = 0.0
+        """When a participant last came, went or did something."""
         self.metadata: tuple[str, Meaning | None] = ("", Meaning({}))
         self.wanted: Callable[[Dispatch], None] = lambda _dispatch: None
         """Told of each bouncer that is dispatched by another."""
         self.lost: Callable[[Member, str, Line | None], None] = lambda _member, _how, _by: None
-        """Told of everybody who is gone, and by what."""
+        """Told of everyone who is gone, and why."""
+        self.kinds: Counter[str] = Counter()
+        """How many of each kind of participant joined, and of what they did."""
         self.sids = count(1)
         self._dispatches = count(1)
-        self._queue: list[tuple[float, int, Callable[[], None]]] = []
+        self._queue: list[tuple[float, int, Callable[[], object]]] = []
         self._order = count()
-        self._pump_at: float | None = None
+        self._pumping: asyncio.TimerHandle | None = None
 
     # Time
 
-    def at(self, when: float, do: Callable[[], None]) -> None:
+    def at(self, when: float, do: Callable[[], object]) -> None:
         """Have something happen on the server."""
         heapq.heappush(self._queue, (when, next(self._order), do))
-        if self._pump_at is None or when < self._pump_at:
-            self._pump_at = when
-            self.loop.call_at(when, self._pump)
+        if self._pumping is None or when < self._pumping.when():
+            self._pump_at(when)
 
-    def after(self, seconds: float, do: Callable[[], None]) -> None:
+    def after(self, seconds: float, do: Callable[[], object]) -> None:
         """Have something happen on the server in a while."""
         self.at(self.now + seconds, do)
+
+    def _pump_at(self, when: float) -> None:
+        if self._pumping:
+            self._pumping.cancel()
+        self._pumping = self.loop.call_at(when, self._pump)
 
     def _pump(self) -> None:
         while self._queue and self._queue[0][0] <= self.loop.time():
             when, _, do = heapq.heappop(self._queue)
             self.now = max(self.now, when)
             do()
-        self._pump_at = self._queue[0][0] if self._queue else None
-        if self._pump_at is not None:
-            self.loop.call_at(self._pump_at, self._pump)
+        self._pumping = None
+        if self._queue:
+            self._pump_at(self._queue[0][0])
 
     def freeze(self, seconds: float) -> None:
         """Let no bouncer's process run for a while."""
@@ -262,35 +384,48 @@ class Server:
 
     def dispatch(self, agent_name: str) -> Dispatch:
         """Ask for an agent."""
-        made = Dispatch(f"AD_{next(self._dispatches)}", agent_name, agent_name != NAME and self.random.random() < 0.1)
+        made = Dispatch(
+            f"AD_{next(self._dispatches)}",
+            agent_name,
+            agent_name not in (NAME, OTHER) and self.streams("type").random() < 0.1,
+        )
         self.dispatches[made.id] = made
         return made
 
     def join(
         self, identity: str = "", *, joining: float = 0.05, dispatch: Dispatch | None = None, **facts: Any
     ) -> Member:
-        """Somebody joins; whoever had the identity is dropped. A job without one is called by its id."""
+        """Let a participant join. Any other with its identity is dropped. A job without one is called by its id."""
+        self.happened_at = self.loop.time()
         sid = f"PA_{next(self.sids)}"
         member = Member(sid=sid, identity=identity or f"agent-AJ_{sid}", joined_at=self.now, **facts)
+        member.offset = self.offset
         member.active_at = self.now + joining
         member.state_at = self.now
         member.publishes |= member.audio
         if dispatch:
             member.dispatch, member.attributes = dispatch, {"lk.agent_name": dispatch.agent_name, **member.attributes}
-            member.listed_at = self.now + self.random.uniform(0.05, UNLISTED)
+            member.listed_at = self.now + self.streams("listed", sid).uniform(0.05, UNLISTED)
             dispatch.jobs.append(member)
         if old := self.members.get(member.identity):
             self.leave(old, "was dropped for a newcomer")
         self.members[member.identity] = member
-        self.trace("joined", member, member.kind, dispatch.id if dispatch else "", dict(member.attributes))
+        works = member.works or ("plays ambience" if member.ambience else "")
+        self.trace("joined", member, member.kind, dispatch.id if dispatch else "", dict(member.attributes), works)
         self._announce(member)
         self.at(member.active_at, lambda: self._announce(member))
         return member
 
+    def join_again(self, member: Member) -> Member:
+        """Let a participant come back with the same token, without a job."""
+        facts = {name: getattr(member, name) for name in LASTING}
+        return self.join(member.identity, comes_back=member.comes_back, **facts)
+
     def leave(self, member: Member, how: str = "left", by: "Line | None" = None) -> None:
-        """Somebody is gone."""
+        """Let a participant leave."""
         if not member.here:
             return
+        self.happened_at = self.loop.time()
         self.speak(member, speaking=False)
         member.left_at = self.now
         self.past.append(member)
@@ -305,21 +440,23 @@ class Server:
         self.lost(member, how, by)
 
     def crash(self, member: Member) -> None:
-        """Somebody's client dies, and is listed for a while yet."""
+        """Let a client die. It stays listed for a while."""
         if member.died_at is None:
+            self.happened_at = self.loop.time()
             self.trace("died", member)
             self.speak(member, speaking=False)
             member.died_at = self.now
-            self.after(self.random.uniform(*DEAD_LISTED), lambda: self.leave(member, "was found dead"))
+            self.after(self.streams("dead", member).uniform(*DEAD_LISTED), lambda: self.leave(member, "was found dead"))
 
     def active(self, member: Member) -> bool:
-        """Whether it is in the room and not JOINING any more."""
+        """Return True if it is in the room and not JOINING any more."""
         return member.here and member.active_at <= self.now
 
     # What they do
 
     def set_attributes(self, member: Member, **attributes: str) -> None:
-        """Somebody's attributes change."""
+        """Change a participant's attributes."""
+        self.happened_at = self.loop.time()
         state = attributes.get(STATE, member.state)
         if state != member.state:
             member.state_at = self.now
@@ -327,32 +464,58 @@ class Server:
         member.attributes = {**member.attributes, **attributes}
         self._announce(member)
 
-    def act(self, member: Member, what: Act) -> None:
-        """Somebody sends something, or does something with a track."""
-        self.trace(what, member)
+    def act(self, member: Member, what: Act, whose: Member | None = None) -> None:
+        """Let a participant send something, or do something with a track. Captions carry the speaker's name."""
+        self.happened_at = self.loop.time()
+        self.trace(what, member, whose or "")
+        self.kinds[f"sends {what}"] += 1
         if what == "published":
             member.audio = member.publishes = True
         for line in self.lines:
             if self.loop.time() > self.now + FROZEN and not line.blind and member.sid in line.announced:
                 line.coming[member.sid] = self.now
-            line.later(self.random.uniform(0.005, 0.015), partial(line.signal, member, what, self.now))
+            line.later(line.random("signal").uniform(0.005, 0.015), partial(line.signal, member, what, self.now, whose))
             if what == "published":
                 line.later(0.5, partial(line.hear, member))
 
+    def step(self, seconds: float) -> None:
+        """Put the server's clock, if everyone has been listed: else no one could know who came before."""
+        known = [line.known.get(m.sid) for line in self.lines for m in self.members.values() if m is not line.me]
+        if all(k and k.listed_at for k in known):
+            self.trace("puts its clock", seconds)
+            self.offset += seconds
+
+    def restart(self) -> None:
+        """The server restarts: it forgets dispatches and metadata, and everyone comes back with another sid."""
+        self.trace("restarts")
+        self.dispatches.clear()
+        self.metadata = ("", Meaning({}))
+        random = self.streams("restart")
+        bouncers = [line.me for line in self.lines if not line.ended]
+        for line in self.lines:
+            line.interrupt(random.uniform(1.0, 4.0), full=True)
+        for member in [m for m in self.members.values() if m not in bouncers]:
+            self.leave(member, "was cut off")
+            if member.died_at is None:
+                self.after(random.uniform(0.3, 5.0), partial(self.join_again, member))
+
     def speak(self, member: Member, *, speaking: bool) -> None:
-        """Somebody begins or ends to be loud."""
+        """Let a participant become loud or quiet."""
         if speaking == (member.speaking_since is not None):
             return
+        self.happened_at = self.loop.time()
         self.trace("speaks" if speaking else "falls silent", member)
         if speaking:
             member.speaking_since = self.now
         else:
             member.speaking_since, member.spoke_at = None, self.now
         for line in self.lines:
-            line.later(self.random.uniform(0.25, 0.8), partial(line.hear, member))
+            late = line.random("hear").uniform(0.25, 0.8) if line.random("late").random() < 0.9 else HEARD_LATE - 0.05
+            line.later(late, partial(line.hear, member))
 
     def write_metadata(self, text: str, meaning: Meaning | None) -> None:
         """The room's metadata are replaced."""
+        self.happened_at = self.loop.time()
         self.trace("metadata", text)
         self.metadata = (text, meaning)
         for line in self.lines:
@@ -366,19 +529,25 @@ class Server:
 
     def info(self, member: Member, line: "Line", *, listed: bool) -> Info:
         """A participant as an event or a list shows it."""
-        joined_ms = round(member.joined_at * 1000)
+        joined_ms = round((member.joined_at + member.offset) * 1000)
         return Info(
             sid=member.sid,
             identity=member.identity,
             kind=member.kind,
             simulated=member.simulated,
             active=member.active_at <= self.now,
-            joined_at=joined_ms / 1000 + line.skew,
+            joined_at=joined_ms / 1000 - line.offset + line.skew,
             joined_ms=joined_ms,
             attributes=member.attributes,
-            audio=member.audio,
+            name=member.name,
+            metadata=member.metadata,
+            audio=member.audio or member.ambience or member.works == "whisper",
+            publications=member.publications,
             agent_grant=member.grant if listed else None,
             hidden=member.hidden if listed else None,
+            recorder=member.recorder if listed else None,
+            can_publish=not member.mute if listed else None,
+            can_send_data=not member.mute if listed else None,
         )
 
     def jobs(self) -> Iterator[Job]:
@@ -391,7 +560,7 @@ class Server:
                         job=member.job,
                         agent_name=dispatch.agent_name,
                         identity=member.identity,
-                        publisher=member.publisher,
+                        serves=member.serves,
                     )
 
 
@@ -401,9 +570,19 @@ class Line:
     def __init__(self, server: Server, me: Member, faults: tuple[Fault, ...] = ()) -> None:  # noqa: PLR0915
         self.server = server
         self.me = me
+        self.fleet = me.dispatch.agent_name if me.dispatch else NAME
+        """The agent name of its fleet's dispatches."""
+        self.proven: set[str] = set()
+        """The identities that a list of jobs ever showed to be of its fleet: a server that restarts forgets them."""
+        self.budget = self.random("budget").choice((inf, inf, inf, 30, 60))
+        """How many calls a minute its worker may make that aren't urgent."""
         self.faults = faults
-        self.skew = server.random.uniform(0.0, 0.1)
+        self.skew = self.random("skew").uniform(0.0, 0.1)
         """By how much what the server dates comes out late on our clock."""
+        self.offset = 0.0
+        """By how much the server's clock is ahead, as we last measured it: when a participant is announced."""
+        self.asked_at = 0.0
+        """When the last list of the participants was asked for, of which we had the answer."""
         self.patrol: Patrol = cast(Patrol, None)
         self.close: Callable[[], None] = lambda: None
         """Closes the patrol, once there is one."""
@@ -412,34 +591,48 @@ class Line:
         self.known: dict[str, Known] = {}
         self.jobs: tuple[Job, ...] = ()
         """The last list of jobs."""
+        self.surplus_since: float | None = None
+        """Since which of our lists there were more bouncers than one that acts and one that stands by."""
+        self.shown_jobs: dict[str, set[str]] = {}
+        """By dispatch, the identities of all jobs that were ever listed, also of a dispatch that is deleted by now."""
         self.replaced: set[str] = set()
-        """The jobs beside which a newer one of their dispatch, for the same publisher, was known to be."""
+        """The jobs that a newer one of their dispatch, for the same publisher, was known to replace."""
         self.jobs_asked_at = 0.0
         """When the last list of jobs was asked for, of which we had the answer."""
+        self.captions_at = -inf
+        """When a transcription last came in the name of a participant that is no agent."""
         self.coming: dict[str, float] = {}
-        """When somebody was last active while our process was frozen: it is on its way to us."""
+        """When a participant was last active while our process was frozen: the news is on its way to us."""
         self.announced: dict[str, tuple[bool, Mapping[str, str]]] = {}
         self.meanings: list[tuple[float, Meaning]] = []
         """What the metadata that we were told mean, and since when."""
         self.watching_since = 0.0
         self.blind = True
+        self.losing = False
+        """True while it is being lost fully: to us, everyone has left, or does at this moment."""
         self.ended = False
         self.hears = False
         self.drops = 0.0
-        """The share of lists that lack somebody."""
+        """The share of lists that lack a participant."""
         self.calls: Counter[str] = Counter()
         self.called_at: list[float] = []
         self.failed_at: list[float] = []
+        self.heard_at = 0.0
+        """When we last learnt of something, by an event or from a list."""
         self.told_at: list[float] = []
         """When we were told of something that is a reason to look at the lists."""
         self.decided: dict[str, bool] = {}
-        """Whom our patrol ever decided to evict, and whether as the avatar of somebody else."""
+        """Whom our patrol ever decided to evict, and whether as another's avatar."""
         self.successors: set[str] = set()
         """The dispatches of those whom we sent for to take over: what doesn't come is taken back."""
         self.leaving: set[str] = set()
         """Those of them for whom it was sent, while the attempt lasts."""
         self.sent: list[tuple[float, Member]] = []
         """Whom we sent an eviction for, and when."""
+        self.group: dict[str, str] = {}
+        """By sid, who was decided on together with one of those, and by which policy: they may go in any case."""
+        self.owed: dict[str, Meaning] = {}
+        """Those of them who have to go, by sid, as long as that is what the metadata mean."""
         self.evicted: set[str] = set()
         """Those of them of whom we know that it was our doing that they left."""
         self.read: dict[str, float] = {}
@@ -452,6 +645,10 @@ class Line:
         self.dropped: dict[str, float] = {}
         self._backlog_at = 0.0
 
+    def random(self, *purpose: object) -> Random:
+        """The stream of chance for a purpose of this bouncer's."""
+        return self.server.streams(self.me.identity, *purpose)
+
     # Events
 
     def later(self, seconds: float, do: Callable[[], None]) -> None:
@@ -461,7 +658,7 @@ class Line:
             now = self.server.loop.time()
             if now > self.server.now + 0.001:
                 # Made up for after a frozen time: it takes a moment to come in.
-                self._backlog_at = max(self._backlog_at, now) + self.server.random.uniform(0.0, 0.02)
+                self._backlog_at = max(self._backlog_at, now) + self.random("backlog").uniform(0.0, 0.02)
                 self.server.at(self._backlog_at, do)
             else:
                 do()
@@ -472,18 +669,20 @@ class Line:
         """Tell the patrol."""
         if isinstance(event, Joined | Connected):
             self.told_at.append(self.server.loop.time())
+        self.heard_at = self.server.loop.time()
         if not self.ended:
             self.patrol.tell(event)
 
     def connect(self) -> None:
         """Be connected, for the first time or again."""
-        self.blind, self.watching_since = False, self.server.loop.time()
+        self.blind, self.losing, self.watching_since = False, False, self.server.loop.time()
         others = [m for m in self.server.members.values() if m.sid in self.announced]
         self._lack_all(self.watching_since)
         self.server.trace("connected", self.me)
         self.tell(Connected(self.watching_since, self.shown, tuple(map(self._show, others))))
         for member in others:
             self.later(0.5, partial(self.hear, member))
+            self._show_encryption(member)
         waiting, self.waiting = self.waiting, []
         for do in waiting:
             self.later(0.01, do)
@@ -501,12 +700,13 @@ class Line:
         self.connect()
 
     def interrupt(self, seconds: float, *, full: bool) -> None:
-        """Lose the connection for a while. If fully, everybody leaves and joins for us, and we get another sid."""
+        """Lose the connection for a while. If fully, to us everyone leaves and joins, and we get another sid."""
         if self.blind or self.ended:
             return
         self.server.trace("loses its connection" + (" fully" if full else ""), self.me, seconds)
         now, before = self.server.loop.time(), self.patrol.tracker.room()
         if full:
+            self.losing = True
             for sid in self.announced:
                 self.tell(Left(now, sid))
             self.announced.clear()
@@ -529,7 +729,7 @@ class Line:
     def _stop_hearing(self) -> None:
         now = self.server.loop.time()
         for known in self.known.values():
-            if known.heard is not None:
+            if known.heard is not None or (not known.member.audio and not known.left_told):
                 known.heard = None
                 self._note_speech(known, now, complete=False)
                 self.tell(Heard(now, known.member.sid, None))
@@ -542,6 +742,7 @@ class Line:
             old = self.me
             old.left_at = self.server.now
             self.me = replace(old, sid=f"PA_{next(self.server.sids)}", joined_at=self.server.now, left_at=None)
+            self.me.offset = self.offset = self.server.offset
             self.server.members[self.me.identity] = self.me
             if self.me.dispatch:
                 self.me.dispatch.jobs = [self.me if m is old else m for m in self.me.dispatch.jobs]
@@ -558,10 +759,10 @@ class Line:
             self.announce(member)
 
     def announce(self, member: Member) -> None:
-        """Have what is new about somebody told, at once or with the next batch."""
+        """Have what is new about a participant told, at once or with the next batch."""
         if self.blind or self.ended or member is self.me:
             return
-        random = self.server.random
+        random = self.random("announce")
         late = random.uniform(0.005, 0.015) if member.publishes else random.uniform(0.0, BATCH)
         when = self.server.now + late
         if self.pending.get(member.sid, inf) > when:
@@ -577,7 +778,7 @@ class Line:
             if before:
                 del self.announced[member.sid]
                 if known := self.known.get(member.sid):
-                    known.left_told, known.heard = True, None
+                    known.left_told, known.left_told_at, known.heard = True, now, None
                     self._note_speech(known, now, complete=False)
                 self.tell(Left(now, member.sid))
             return
@@ -589,24 +790,37 @@ class Line:
             self._show(member)
             self.tell(Attributes(now, member.sid, member.attributes))
         else:
+            self.offset = member.offset
             self.tell(Joined(now, self._show(member)))
+            self._show_encryption(member)
+            if not member.audio:
+                self.hear(member)
+
+    def _show_encryption(self, member: Member) -> None:
+        """Which packets are encrypted is told by an event of its own."""
+        if member.works == "encrypted":
+            self.tell(Encrypted(self.server.loop.time(), member.sid, encrypted=True))
 
     def _show(self, member: Member) -> Info:
-        """Somebody as events show them; it is kept in mind that we know."""
+        """Return a participant as events show it, and remember that we know."""
         info = self.server.info(member, self, listed=False)
         self._note(info, member, member.state_at, self.server.loop.time())
         return info
 
     def _note(self, info: Info, member: Member, state_at: float, as_of: float) -> Known:
-        """Keep in mind what we are told of somebody."""
+        """Remember what we are told about a participant."""
         known, attributes = self.known.get(member.sid), info.attributes
         first = known is None
         if known is None:
             name = attributes.get("lk.agent_name") or attributes.get("lk.agent.name") or ""
             claims = attributes.get("lk.publish_on_behalf", "")
-            known = Known(member, self.server.loop.time(), name, claims, acted_at=member.joined_at)
+            joined_at = member.joined_at
+            known = Known(member, self.server.loop.time(), name, claims, acted_at=joined_at, acted_told=joined_at)
             self._note_job(known)
+            self._note_stay(known)
             self.known[member.sid] = known
+        if first or known.lacked_at is not None or (known.active, known.attributes) != (info.active, attributes):
+            self.heard_at = self.server.loop.time()
         known.left_told, known.lacked_at = False, None
         if as_of < known.as_of:
             return known
@@ -614,19 +828,54 @@ class Line:
         if not first and attributes != known.attributes:
             known.alive_at = self.server.now
         before, known.state = known.state, attributes.get(STATE, "")
+        if not first:
+            changed = [key for key in attributes if attributes[key] != known.attributes.get(key)]
+            known.attributes_at |= dict.fromkeys(changed, self.server.loop.time())
         known.attributes = attributes
+        known.guarded |= attributes.get(GUARDING, "") != ""
         if known.state != before:
-            known.shows, known.state_at = True, state_at
+            known.state_at, known.state_told = state_at, self.server.loop.time()
             if not first:
                 known.reacted_at = self.server.loop.time()
             if {known.state, before} & {"thinking", "speaking"}:
                 known.acted_at = max(known.acted_at, state_at)
+                known.acted_told = self.server.loop.time()
             self._note_speech(known, state_at)
         self._note_replaced()
+        self._note_adopted()
         return known
 
+    def _note_stay(self, known: Known) -> None:
+        """Remember since when it may be taken to be here: one that was away for long begins again."""
+        known.since = known.first_since = known.member.joined_at
+        known.first_sid = known.member.sid
+        if known.member.offset != self.offset:
+            # By our clock it is dated as early as may be: after the last list, which didn't show it.
+            known.since = known.first_since = known.acted_at = self.asked_at
+        same = [k for k in self.known.values() if k.member.identity == known.member.identity]
+        if not same:
+            return
+        before = same[-1]
+        left_at = before.left_told_at if before.left_told else self.server.loop.time()
+        if known.member.identity.startswith("agent-AJ_"):
+            known.first_since, known.job = before.first_since, known.job or before.job
+        # A removal whose answer was lost may have been in vain.
+        evicted = before.member.sid in self.evicted
+        recent = self.server.loop.time() - left_at <= STAY_WITHIN
+        if recent and not evicted and known.name == before.name:
+            known.first_sid = before.first_sid
+            known.earlier_jobs = {job.job for job in self.jobs if job.identity == before.member.identity}
+            known.since, known.acted_at, known.worked = before.since, before.acted_at, before.worked
+            known.acted_told, known.alive_at = before.acted_told, before.alive_at
+            known.state, known.state_at, known.state_told = before.state, before.state_at, before.state_told
+            dates = {key: before.attributes_at.get(key, 0.0) for key, value in before.attributes.items()}
+            known.attributes_at = {
+                key: dates[key] if before.attributes.get(key) == value else known.member.joined_at
+                for key, value in known.member.attributes.items()
+            }
+
     def _note_job(self, known: Known) -> None:
-        """Keep in mind of which dispatch somebody is, if the jobs that are listed can say so.
+        """Remember a participant's dispatch, if the listed jobs tell it.
 
         An identity that isn't made from a job's id may be that of several, one after the other; and those that are over
         are listed too.
@@ -635,30 +884,52 @@ class Line:
         jobs = [job for job in self.jobs if job.identity == member.identity]
         if not jobs:
             return
+        if known.earlier_jobs and {job.job for job in jobs} - known.earlier_jobs:
+            # Another job than the one before it, and another stay.
+            known.since, known.first_sid = member.joined_at, member.sid
+            known.acted_at, known.acted_told = max(known.acted_at, known.since), max(known.acted_told, known.since)
         others = [k for k in self.known.values() if k.member.identity == member.identity and k.member is not member]
         early = self.jobs_asked_at < member.joined_at + UNLISTED + 1.0
         unclear = others and early and not member.identity.startswith(JOB_IDENTITY)
-        known.job = None if unclear or len({(job.dispatch, job.publisher) for job in jobs}) > 1 else jobs[-1]
+        known.job = None if unclear or len({(job.dispatch, job.serves) for job in jobs}) > 1 else jobs[-1]
+
+    def may_be_of(self, known: Known, dispatch: str) -> bool:
+        """Return True if a job of this dispatch ever had its identity: then we may take it for that job."""
+        return known.member.identity in self.shown_jobs.get(dispatch, ())
+
+    def claims(self, known: Known) -> str:
+        """Of whom it may be the avatar, if the metadata allow it to be one; "" if of no one."""
+        avatars = self.meanings[-1][1].avatars if self.meanings else None
+        return names_principal(known) if avatars is None or selects(avatars, known) else ""
+
+    def _note_adopted(self) -> None:
+        """Keep in mind who was seen together with the principal that it names."""
+        here = [k for k in self.known.values() if not k.left_told]
+        principals = {k.member.identity for k in here if not self.claims(k)}
+        for known in here:
+            known.adopted |= self.claims(known) in principals
 
     def _note_replaced(self) -> None:
-        """Keep in mind whose job has a newer one of its dispatch beside it."""
+        """Remember which jobs have a newer one of their dispatch alongside."""
         sure = [k for k in self.known.values() if not k.left_told and k.lacked_at is None]
         # By identity: who was dropped for a newcomer may not have been told to have left yet.
         here = {k.member.identity: k for k in sure if k.active and is_agent(k.member)}.values()
         newest: dict[tuple[str, str], Job] = {}
-        for known in sorted(here, key=lambda k: (round(k.member.joined_at * 1000), k.member.sid)):
+        for known in sorted(here, key=lambda k: (round(k.since * 1000), k.first_sid)):
             if (job := known.job) and job.job not in self.replaced:
-                if older := newest.get((job.dispatch, job.publisher)):
+                if older := newest.get((job.dispatch, job.serves)):
                     self.replaced.add(older.job)
-                newest[job.dispatch, job.publisher] = job
+                newest[job.dispatch, job.serves] = job
 
     def _note_speech(self, known: Known, at: float, *, complete: bool = True) -> None:
-        """Keep in mind that somebody began or ended speaking, if so."""
-        claims = known.heard is None and known.state == "speaking" and not known.claims and is_agent(known.member)
+        """Remember that a participant began or stopped speaking, if so."""
+        claims = not self.hears and known.heard is None and known.state == "speaking"
+        claims = claims and not known.claims and is_agent(known.member)
         speaking = not known.left_told and (known.heard is True or claims)
         if speaking == (known.speaking_since is not None):
             return
         known.acted_at = known.reacted_at = max(known.acted_at, at)
+        known.acted_told = max(known.acted_told, at)
         if speaking:
             known.speech.append(Speech(at, self.server.loop.time()))
         else:
@@ -667,9 +938,12 @@ class Line:
             if complete and known.heard is False:
                 known.speech[-1].ended_told = self.server.loop.time()
 
-    def signal(self, member: Member, what: Act, at: float) -> None:
+    def signal(self, member: Member, what: Act, at: float, whose: Member | None = None) -> None:
         """Take in a sign of life."""
-        if self.blind or self.ended or member.sid not in self.announced:
+        if what == "caption":
+            self.caption(member, whose, at)
+            return
+        if what == "rpc" or self.blind or self.ended or member.sid not in self.announced:
             if what == "published":
                 self.announce(member)
             return
@@ -677,16 +951,50 @@ class Line:
         # A frozen process that had no timer running can't know that what it hears is old.
         known.alive_at = now
         if what != "muted":
-            known.acted_at = max(known.acted_at, at)
+            known.acted_at, known.acted_told = max(known.acted_at, at), now
         if what == "text":
-            known.shows, known.reacted_at = True, now
+            known.reacted_at, known.wrote = now, True
             self.tell(Transcribed(now, member.identity))
+            if not is_agent(member) or not (known.listed_at or member.kind is Kind.AGENT):
+                # Only a list shows that a bot of another kind is an agent.
+                self.captions_at = now
         else:
-            self.tell(Signal(now, member.sid, active=what != "muted", audio=what in ("published", "unmuted")))
+            known.worked |= what in ("data", "dtmf")
+            known.wrote |= what == "bytes"
+            channel = Channel(what) if what in ("data", "dtmf", "bytes") else Channel.TRACK
+            self.tell(Signal(now, member.sid, what != "muted", what in ("published", "unmuted"), channel))
+            if channel is Channel.TRACK:
+                self.tell(Published(now, member.sid, member.publications))
+            if what == "published" and self.hears and known.heard is None:
+                self.tell(Heard(now, member.sid, None))
+
+    def caption(self, writer: Member, whose: Member | None, at: float) -> None:
+        """Take in a piece of a transcription in the name of another; who wrote it isn't always shown."""
+        if self.blind or self.ended:
+            return
+        now = self.server.loop.time()
+        if whose and whose.sid in self.announced:
+            known = self.known[whose.sid]
+            known.alive_at = known.reacted_at = now
+            known.acted_at, known.acted_told, known.wrote = max(known.acted_at, at), now, True
+            self.tell(Transcribed(now, whose.identity, "" if writer.nameless else writer.identity))
+            if writer.nameless and not (is_agent(whose) and (known.listed_at or whose.kind is Kind.AGENT)):
+                self.captions_at = now
+        if writer.sid in self.announced and not writer.nameless:
+            known = self.known[writer.sid]
+            known.alive_at = now
+            known.acted_at, known.acted_told, known.wrote = max(known.acted_at, at), now, True
+            self.tell(Signal(now, writer.sid, channel=Channel.TEXT))
 
     def hear(self, member: Member) -> None:
-        """Notice whether somebody is loud by now."""
-        if self.blind or self.ended or not self.hears or not member.audio or member.sid not in self.announced:
+        """Notice if a participant is loud by now."""
+        if self.blind or self.ended or not self.hears or member.sid not in self.announced:
+            return
+        if not member.audio:
+            if member.works == "whisper":
+                return
+            # Whoever has no track is told to be silent.
+            self.tell(Heard(self.server.loop.time(), member.sid, speaking=False))
             return
         known, loud = self.known[member.sid], member.speaking_since is not None
         if known.heard is loud:
@@ -694,7 +1002,7 @@ class Line:
         at = max(member.speaking_since or member.spoke_at, self.watching_since, member.joined_at)
         if known.heard is None:
             at = self.server.loop.time()
-            known.acted_at = max(known.acted_at, at)
+            known.acted_at, known.acted_told = max(known.acted_at, at), at
         known.heard, known.alive_at = loud, self.server.now
         self._note_speech(known, at)
         self.tell(Heard(at, member.sid, loud))
@@ -707,7 +1015,8 @@ class Line:
             self.waiting.append(lambda: self.configure(text, meaning))
             return
         if meaning is not None:
-            self.meanings.append((self.server.loop.time(), meaning))
+            self.heard_at = self.server.loop.time()
+            self.meanings.append((self.heard_at, meaning))
             hears = meaning.hears and meaning.mode != "off"
             if hears and not self.hears:
                 for sid in self.announced:
@@ -715,17 +1024,20 @@ class Line:
             self.hears = hears
             if not hears:
                 self._stop_hearing()
+            for known in self.known.values():
+                self._note_speech(known, self.server.loop.time(), complete=False)
         self.told_at.append(self.server.loop.time())
         self.patrol.configure(text)
 
     # The API
 
-    async def _call(self, name: str, do: Callable[[], T]) -> T:
+    async def _call(self, name: str, do: Callable[[], T], *arguments: object) -> T:
         """Make a call: it takes effect at some instant between its beginning and its answer."""
-        server, random = self.server, self.server.random
+        server, random = self.server, self.random("call", name)
         now = server.loop.time()
         self.calls[name] += 1
         self.called_at.append(now)
+        self.judge.calls(self, name, *arguments)
         answer: asyncio.Future[T] = server.loop.create_future()
         fault = next((f for f in self.faults if f.begin <= now < f.end and random.random() < f.share), None)
         there, back = (random.uniform(0.00025, 0.015) for _ in range(2))
@@ -757,13 +1069,20 @@ class Line:
         server.at(max(now, server.now) + there, arrive)
         return await answer
 
-    async def list_participants(self, *, urgent: bool = False) -> tuple[Info, ...]:  # noqa: ARG002 - the protocol's
-        """Everybody, as of some instant; at times somebody is missing."""
+    def _afford(self, *, urgent: bool) -> None:
+        """See that there is a call left for this minute. Raises: ApiError."""
+        now = self.server.loop.time()
+        if not urgent and sum(at > now - 60.0 for at in self.called_at) >= self.budget:
+            self.failed_at.append(now)
+            raise ApiError(Trouble.THROTTLED, "simulated: no call is left")
+
+    async def list_participants(self, *, urgent: bool = False) -> tuple[Info, ...]:
+        """Return everyone, as of some instant; at times one is missing."""
 
         def snapshot() -> tuple[float, list[tuple[Member, Info, float]]]:
             members = list(self.server.members.values())
-            if self.server.random.random() < self.drops:
-                missing = self.server.random.choice(members)
+            if self.random("drops").random() < self.drops:
+                missing = self.random("dropped").choice(members)
                 # Never in two lists in a row: only for a moment.
                 if missing is not self.me and self.dropped.get(missing.sid, 0.0) <= self.server.now:
                     self.dropped[missing.sid] = self.server.now + 60.0
@@ -771,6 +1090,7 @@ class Line:
                     members.remove(missing)
             return self.server.now, [(m, self.server.info(m, self, listed=True), m.state_at) for m in members]
 
+        self._afford(urgent=urgent)
         self.judge.asks(self)
         asked_at = self.server.loop.time()
         as_of, shown = await self._call("list_participants", snapshot)
@@ -780,33 +1100,47 @@ class Line:
             if member is not self.me:
                 left_told = member.sid in self.known and self.known[member.sid].left_told
                 seen = self._note(info, member, state_at, asked_at)
-                seen.left_told, seen.listed = left_told, True
+                if not seen.listed_at:
+                    self.heard_at = seen.listed_at = self.server.loop.time()
+                seen.left_told = left_told
+        self.asked_at = max(self.asked_at, asked_at)
+        if any(known.lacked_at == as_of for known in self.known.values()):
+            self.heard_at = self.server.loop.time()
+        self.judge.listed(self)
         return tuple(info for _, info, _ in shown)
 
-    async def list_jobs(self, *, urgent: bool = False) -> tuple[Job, ...]:  # noqa: ARG002 - the protocol's
+    async def list_jobs(self, *, urgent: bool = False) -> tuple[Job, ...]:
         """All jobs that are shown by now."""
+        self._afford(urgent=urgent)
         asked_at = self.server.loop.time()
         jobs = await self._call("list_jobs", lambda: tuple(self.server.jobs()))
+        settled = [known.member.joined_at + self.skew + UNLISTED + 1.0 for known in self.known.values()]
+        if jobs != self.jobs or any(self.jobs_asked_at < at <= asked_at for at in settled):
+            # That a job is not listed says something too, once it would have been.
+            self.heard_at = self.server.loop.time()
         self.jobs_asked_at = max(self.jobs_asked_at, asked_at)
         self.jobs = jobs
+        self.proven |= {job.identity for job in jobs if job.agent_name == self.fleet}
+        for job in jobs:
+            self.shown_jobs.setdefault(job.dispatch, set()).add(job.identity)
         for known in self.known.values():
             self._note_job(known)
         self._note_replaced()
         return jobs
 
     async def get_participant(self, identity: str) -> Info | None:
-        """Whoever has the identity."""
+        """Return the participant with this identity."""
 
         def look() -> tuple[float, Info | None]:
             member = self.server.members.get(identity)
             return self.server.now, self.server.info(member, self, listed=True) if member else None
 
         self.judge.asks(self)
-        self.read[identity], info = await self._call("get_participant", look)
+        self.read[identity], info = await self._call("get_participant", look, identity)
         return info
 
     async def remove_participant(self, identity: str) -> bool:
-        """Remove whoever has the identity."""
+        """Remove the participant with this identity."""
         known = [k.member for k in self.known.values() if k.member.identity == identity]
         meant = self.server.members.get(identity) or next(reversed(known), None)
         self.server.trace("is to be removed", meant or identity)
@@ -821,7 +1155,7 @@ class Line:
             self.server.leave(member, "was removed", self)
             return True
 
-        return await self._call("remove_participant", remove)
+        return await self._call("remove_participant", remove, identity)
 
     async def delete_dispatch(self, dispatch: str) -> bool:
         """End all jobs of a dispatch: each leaves in a while, unless it hangs or is dead."""
@@ -836,11 +1170,11 @@ class Line:
                 if member.here and member is not self.me:
                     self.judge.evicts(self, member)
                     if not member.hangs and member.died_at is None:
-                        late = self.server.random.choice((0.01, 0.05, 1.0, 3.0))
+                        late = self.random("ending").choice((0.01, 0.05, 1.0, 3.0))
                         self.server.after(late, partial(self._over, member))
             return ended is not None
 
-        return await self._call("delete_dispatch", end)
+        return await self._call("delete_dispatch", end, dispatch)
 
     def _over(self, member: Member) -> None:
         """A job has ended, whatever sid it has by now: a bouncer may have reconnected meanwhile."""
@@ -851,23 +1185,26 @@ class Line:
         """Send a message to the room."""
         await self._call("send_data", lambda: None)
 
-    async def say_guarding(self, *, guarding: bool) -> None:
-        """Set our own attribute."""
-        says = {GUARDING: "true" if guarding else ""}
-        await self._call("say_guarding", lambda: self.server.set_attributes(self.me, **says))
+    async def say(self, says: Says) -> None:
+        """Set our own attributes."""
+        attributes = {
+            GUARDING: "true" if says is Says.GUARDING else "",
+            STANDING: says if says is Says.UNCONFIGURED else "",
+        }
+        await self._call("say", lambda: self.server.set_attributes(self.me, **attributes), says)
 
     async def dispatch_successor(self) -> str:
         """Dispatch another bouncer."""
 
         def ask() -> str:
-            dispatch = self.server.dispatch(NAME)
+            dispatch = self.server.dispatch(self.fleet)
             self.successors.add(dispatch.id)
             self.server.wanted(dispatch)
             return dispatch.id
 
         return await self._call("dispatch_successor", ask)
 
-    async def resign(self) -> None:
+    async def resign(self, why: str) -> None:  # noqa: ARG002 - as in the port
         """End our own job; what fails of it doesn't matter, since the job is over."""
         if dispatch := self.me.dispatch:
             with suppress(ApiError):

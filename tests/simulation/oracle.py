@@ -6,76 +6,113 @@ an eviction has to be so as far as the bouncer could know; what speaks against i
 """
 
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from math import inf
 
 from bouncer.room import Kind, Room
-from tests.simulation.livekit import GUARDING, NAME, Known, Line, Member, is_agent
-from tests.simulation.meaning import CLEARS_ROOM, HEARS, Meaning, Rule, matches
+from tests.simulation.livekit import (
+    BATCH,
+    CALL_STATUS,
+    GUARDING,
+    HEARD_LATE,
+    STANDING,
+    UNSEEN,
+    Known,
+    Line,
+    Member,
+    Speech,
+    is_agent,
+)
+from tests.simulation.meaning import CLEARS_ROOM, HEARS, JUDGES_AVATARS, Meaning, Rule, matches, selects
 
 EPSILON = 0.003
 """Seconds by which milliseconds may be rounded."""
 UNKNOWN_FOR = 6.0
 """Seconds for which it can't be known of which dispatch a job is."""
-TOGETHER = 20.0
-"""Seconds that evictions which were decided together may take: 3 s a call, and 3.5 s for an agent to leave."""
-HEARD_LATE = 0.8
-"""Seconds by which it is told late at most that somebody is heard or not."""
+ALIVE_WITHIN = 1.0
+"""Seconds before another's joining in which a sign of life shows that an agent is no corpse."""
+SENT_LATELY = 20.0
+"""Seconds that evictions of one decision may take: 3 s a call, and 3.5 s for an agent to leave."""
 HUMANS = {Kind.STANDARD, Kind.SIP, Kind.CONNECTOR, Kind.BRIDGE}
 
 
+def asks(member: Member) -> bool:
+    """Return True if it only asks bouncers what they see."""
+    return member.hidden and member.mute and member.kind is not Kind.AGENT
+
+
 def is_human(member: Member) -> bool:
-    """Whether it is a person."""
-    return member.kind in HUMANS and not member.grant and not member.simulated
+    """Return True if LiveKit makes it a person and it is not someone's avatar."""
+    if member.simulated:
+        return not asks(member)
+    return member.kind in HUMANS and not (member.grant or member.hidden or member.recorder)
+
+
+def passed_for_person(known: Known) -> bool:
+    """Return True if it looks like a person until a list shows its grant: a bot of another kind."""
+    return is_agent(known.member) and known.member.kind is not Kind.AGENT
 
 
 def is_bouncer(line: Line, member: Member) -> bool:
-    """Whether it really is a bouncer of ours, and that can be known.
+    """Return True if it really is a bouncer of ours, and that can be known.
 
     Once its dispatch is deleted its job is over, and only who saw it listed knows whose it was.
     """
     known, dispatch = line.known.get(member.sid), member.dispatch
-    if dispatch is None or dispatch.agent_name != NAME or not member.hidden:
+    if member.hidden and member.identity in line.proven:
+        return True
+    if dispatch is None or not member.hidden:
         return False
+    if dispatch.agent_name != line.fleet:
+        # One of another fleet, once it is known to guard the room.
+        return known is not None and known.guarded and known.job is not None
     return dispatch.id in line.server.dispatches or (known is not None and known.job is not None)
 
 
+def is_ours(line: Line, member: Member) -> bool:
+    """Return True if it is known to be a bouncer of ours, and not of another fleet."""
+    dispatched = member.dispatch is not None and member.dispatch.agent_name == line.fleet
+    return is_bouncer(line, member) and (dispatched or member.identity in line.proven)
+
+
 def age(who: Known | Member) -> tuple[int, str]:
-    """Sorts the oldest first."""
-    member = who.member if isinstance(who, Known) else who
-    return (round(member.joined_at * 1000), member.sid)
-
-
-def name(known: Known) -> str:
-    """The agent name: the dispatch's word, else what it called itself at first sight."""
-    return known.job.agent_name if known.job else known.name
-
-
-def claims(known: Known) -> str:
-    """Of whom it may be the avatar."""
-    avatar = known.member.kind is Kind.AGENT and not known.member.simulated and not known.name and not known.job
-    return known.claims if avatar and known.claims != known.member.identity else ""
+    """Sorts the oldest first: by when their stays began; for a member that isn't known, when it joined."""
+    return (
+        (round(who.since * 1000), who.first_sid) if isinstance(who, Known) else (round(who.joined_at * 1000), who.sid)
+    )
 
 
 class View:
     """The room as one bouncer may see it at one instant."""
 
-    def __init__(self, line: Line, *, together: bool = False) -> None:
+    def __init__(
+        self,
+        line: Line,
+        *,
+        together: bool = False,
+        owing: bool = False,
+        told: bool = False,
+        without: frozenset[str] = frozenset(),
+    ) -> None:
         """Take it down; `together` with those who were sent away a moment ago.
 
         Who is sent away together is judged as if all were still here: one alone would be no chatter, and no hand-off.
+        With `owing`, what is over by now makes no one due. If only what was `told` counts, people who left are here
+        until then, and a freeze is a gap in watching. The sids in `without` count as gone.
         """
-        self.line = line
+        self.line, self.owing, self.told = line, owing, told
+        self.meaning = line.meanings[-1][1] if line.meanings else Meaning({})
         self.now = line.server.loop.time()
-        self.all = list(line.known.values())
-        self.here = [k for k in self.all if not k.left_told and (k.member.here or k.lacked_at is None)]
+        self.watching_since = max(line.watching_since, line.server.thawed_at if told else 0.0)
+        self._claims: dict[str, str] = {}
+        self.all = [k for k in line.known.values() if k.member.sid not in without]
+        holders = {k.member.identity: k for k in sorted(self.all, key=lambda k: age(k.member))}
+        here = (k for k in self.all if not k.left_told and (k.member.here or k.lacked_at is None))
+        self.here = [k for k in here if holders[k.member.identity] is k]
         """Who may be believed to be here: whose leaving was not told, and not to be seen in the last list."""
-        self.humans = [k for k in self.all if is_human(k.member) and k.member.here and not k.left_told]
+        self.humans = [k for k in self.all if self.person(k) and (k.member.here or told) and not k.left_told]
         """The people who truly are here, and whom the bouncer was told of."""
-        self.principals = {
-            k.member.identity
-            for k in self.here
-            if is_agent(k.member) and not is_bouncer(line, k.member) and not claims(k)
-        }
+        self.principals = {k.member.identity for k in self.here if not self.claims(k)}
         self.agents = [
             k
             for k in self.here
@@ -86,145 +123,253 @@ class View:
             and not may_be_bouncer(line, k)
             and not self.attached(k)
         ]
-        gone = {member.sid for at, member in line.sent if at > self.now - TOGETHER} if together else set()
+        gone = {member.sid for at, member in line.sent if at > self.now - SENT_LATELY} if together else set()
         self.group = self.agents + [k for k in self.all if k.member.sid in gone and k not in self.agents]
 
+    def claims(self, known: Known) -> str:
+        """Of whom it may be the avatar; "" if of no one."""
+        sid = known.member.sid
+        if sid not in self._claims:
+            self._claims[sid] = self.line.claims(known)
+        return self._claims[sid]
+
+    def person(self, known: Known) -> bool:
+        """Return True if it is a person: an avatar with a plain token is none, once its principal was here."""
+        avatar = known.adopted and self.claims(known) != ""
+        if self.told and passed_for_person(known) and not known.listed_at:
+            return not avatar
+        if avatar or known.member.simulated or asks(known.member) or is_agent(known.member):
+            return is_human(known.member) and not avatar
+        people = self.meaning.people
+        none = selects(people.get("except"), known)
+        return not none and (is_human(known.member) or selects(people.get("also"), known))
+
     def attached(self, known: Known) -> bool:
-        """Whether it is the avatar of an agent that is here."""
-        return claims(known) in self.principals and self.first_of(known)
+        """Return True if it is the avatar of an agent that is here."""
+        return self.claims(known) in self.principals and self.first_of(known)
 
     def orphan(self, known: Known) -> bool:
-        """Whether it is the avatar of nobody who is here."""
-        return claims(known) != "" and self.first_of(known) and not self.attached(known)
+        """Return True if it is an avatar whose principal isn't here."""
+        return self.claims(known) != "" and self.first_of(known) and not self.attached(known)
 
     def first_of(self, known: Known) -> bool:
-        """Whether it is the oldest that names this principal: each has one avatar."""
-        return not any(claims(k) == claims(known) and age(k) < age(known) for k in self.here)
+        """Return True if it is the oldest that names this principal: each has one avatar."""
+        others = (k for k in self.here if k.adopted or is_agent(k.member))
+        return not any(self.claims(k) == self.claims(known) and age(k) < age(known) for k in others)
+
+    def contested(self, known: Known) -> bool:
+        """Return True if others claim its principal too."""
+        return self.claims(known) != "" and any(
+            self.claims(k) == self.claims(known) for k in self.here if k is not known
+        )
 
     def due(self, rule: Rule, who: Known) -> float:
         """The earliest instant by which the policy may want it out; inf for never."""
-        return min((due for due in DUE[rule.policy](self, rule, who)), default=inf)
+        judged = max((who.attributes_at.get(name, 0.0) + rule.gives for name in rule.judged_by()), default=0.0)
+        return min((max(due, judged) for due in DUE[rule.policy](self, rule, who)), default=inf)
 
     def alike(self, who: Known, rule: Rule) -> list[Known]:
         """Those with the same key, itself included."""
         key = rule["key"]
 
         def value(known: Known) -> tuple[str, str]:
-            of = name(known) if key == "agent_name" else known.attributes.get(key.removeprefix("attribute:"), "")
-            return (of, known.job.publisher if known.job else "")
+            of = known.agent_name if key == "agent_name" else known.attributes.get(key.removeprefix("attribute:"), "")
+            return (of, known.job.serves if known.job else "")
 
-        return [k for k in self.group if value(k) == value(who) and (value(who)[0] or rule["unnamed"])]
+        return [
+            k
+            for k in self.group
+            if value(k) == value(who) and (value(who)[0] or (rule["unnamed"] and key == "agent_name"))
+        ]
 
-    def surplus(self, who: Known, group: list[Known], most: int, grace: float, *, newest: bool) -> Iterator[float]:
+    def surplus(
+        self, who: Known, group: list[Known], rule: Rule, *, newest: bool = False, key: str = ""
+    ) -> Iterator[float]:
         """When it has to go as one too many in a group of which so many may stay, if it is."""
 
         def replaced(known: Known) -> bool:
             return known.job is not None and known.job.job in self.line.replaced
 
-        def better(known: Known) -> bool:
-            if replaced(known) != replaced(who):
-                return replaced(who)
-            return age(known) > age(who) if newest or replaced(who) else age(known) < age(who)
-
-        kept = [k for k in group if better(k)]
-        if len([k for k in kept if k in self.agents and k.member.sid not in self.line.leaving]) < most:
-            # Nobody leaves for the sake of those who left.
+        if who not in group:
             return
-        joined = who.member.joined_at
-        due = max(joined, sorted(k.member.joined_at for k in kept)[most - 1]) + grace
-        proven = [k for k in kept if k.member.joined_at > joined or max(k.alive_at, k.acted_at) > joined]
-        if unlisted(who) and len(proven) < most:
+        by_age = [k for k in sorted(group, key=age, reverse=newest) if not replaced(k)]
+        last = [k for k in sorted(group, key=age, reverse=True) if replaced(k)]
+        ranked = list(by_age)
+        # The places that agents of one name have go to those first whose dispatch confirms the name.
+        for called in {k.agent_name for k in ranked} - {""}:
+            places = [i for i, k in enumerate(ranked) if k.agent_name == called]
+            for i, k in zip(places, sorted((ranked[i] for i in places), key=lambda k: k.job is None), strict=True):
+                ranked[i] = k
+        # Whether a job is certain to be this one's, and whether a stay goes on, the bouncer may see otherwise.
+        by_date = sorted(by_age, key=lambda k: age(k.member), reverse=newest)
+        for order in (ranked, by_age, by_date):
+            yield from self._one_too_many(who, [*order, *last], rule, newest=newest, key=key)
+
+    def _one_too_many(self, who: Known, ranked: list[Known], rule: Rule, *, newest: bool, key: str) -> Iterator[float]:
+        def since(known: Known) -> float:
+            return max(known.since, known.attributes_at.get(key, 0.0))
+
+        kept, most, gone = ranked[: ranked.index(who)], rule["max"], self.line.leaving
+        if len([k for k in kept if k in self.agents and k.member.sid not in gone]) < most:
+            # No agent leaves on account of those that have left.
+            return
+        joined, was_replaced = who.since, who.job is not None and who.job.job in self.line.replaced
+        due = max(since(who), sorted(map(since, kept))[most - 1]) + rule["grace"]
+        # The bouncer may date the joining of one as late as its own first sight of it.
+        signs = [max(k.told_at, k.alive_at, k.acted_at) for k in kept]
+        proven = [at for at in signs if at > joined - ALIVE_WITHIN - EPSILON]
+        if not newest and not was_replaced and len(proven) < most:
+            due = max(due, joined + rule["wait_for_life"])
+
+        def beaten(known: Known) -> bool:
+            alike = known.agent_name == who.agent_name and not unlisted(known)
+            return alike and (known.job is None or (age(known) < age(who)) == newest)
+
+        if unlisted(who) and not was_replaced and all(map(beaten, kept)):
+            # Its dispatch may be listed yet, and confirm its name.
             due = max(due, joined + UNKNOWN_FOR)
         yield due
 
     def watched(self, at: float) -> float:
         """A date that is known by watching only."""
-        return max(at, self.line.watching_since)
+        return max(at, self.watching_since)
 
 
 def unlisted(known: Known) -> bool:
-    """Whether it is a job by its identity, and no dispatch is known to have it."""
+    """Return True if it is a job by its identity, and no dispatch is known to have it."""
     return known.job is None and known.member.identity.startswith("agent-AJ_")
 
 
+def rings(known: Known) -> bool:
+    """Return True if it is a phone that no one has answered yet."""
+    return known.member.kind is Kind.SIP and known.attributes.get(CALL_STATUS) in ("dialing", "ringing")
+
+
+def is_heard(view: View, who: Known) -> bool:
+    """Return True if it is known what it sounds like, itself or its avatar."""
+    avatars = [k for k in view.here if view.claims(k) == who.member.identity and view.attached(k)]
+    return any(k.heard is not None for k in (who, *avatars))
+
+
+def unseen(view: View, who: Known) -> bool:
+    """Return True if it may be working unseen."""
+    if who.member.works in UNSEEN:
+        return True
+    if is_heard(view, who):
+        return False
+    if view.line.captions_at > who.acted_told:
+        return True
+    if who.state:
+        return False
+    deaf = view.line.hears and (who.member.audio or who.member.works == "whisper")
+    return deaf or not (who.worked or who.wrote)
+
+
 def may_be_bouncer(line: Line, known: Known) -> bool:
-    """Whether it looks like a bouncer, and the jobs were not asked for so late that it would be among them."""
+    """Return True if it looks like a bouncer, and the jobs were not asked for so late that it would be among them."""
     alike = unlisted(known) and known.member.hidden
-    return alike and line.jobs_asked_at < known.member.joined_at + UNKNOWN_FOR
+    return alike and line.jobs_asked_at < known.first_since + line.skew + UNKNOWN_FOR
 
 
-def allow_list(view: View, rule: Rule, who: Known) -> Iterator[float]:  # noqa: ARG001 - as all of them
-    """Its name is on no list."""
-    if not matches(name(who), rule["agent_names"]):
-        yield who.member.joined_at + rule["grace"]
+def allow_list(view: View, rule: Rule, who: Known) -> Iterator[float]:
+    """Its name is on no list, nor is that of the agent whose avatar it is."""
+    judged: Known | None = who
+    if view.attached(who):
+        judged = next((k for k in view.agents if k.member.identity == view.claims(who)), None)
+    if judged and not matches(judged.agent_name, rule["agent_names"]):
+        yield who.since + rule["grace"]
 
 
 def crosstalk(view: View, rule: Rule, who: Known) -> Iterator[float]:
-    """It speaks, and so does an older one."""
-    if who.speaking_since is not None:
-        for other in view.agents:
-            if age(other) < age(who) and other.speaking_since is not None:
-                yield view.watched(max(other.speaking_since, who.speaking_since)) + rule["overlap"]
+    """It speaks, and so does an older one; or both did, and that it ended was told late."""
+    for other in view.agents:
+        for mine in who.speech:
+            for theirs in other.speech if age(other) < age(who) else ():
+                met = view.watched(max(mine.since, theirs.since))
+                parted = min(inf if s.until is None else s.until for s in (mine, theirs))
+                late = HEARD_LATE if view.line.hears and (is_heard(view, who) or is_heard(view, other)) else 0.0
+                due = met + rule["overlap"] + late
+                if parted == inf or met + rule["overlap"] <= parted <= due + EPSILON:
+                    yield due
 
 
 def deny_list(view: View, rule: Rule, who: Known) -> Iterator[float]:  # noqa: ARG001 - as all of them
     """Its name or identity is on a list."""
-    named = name(who) != "" and matches(name(who), rule["agent_names"])
+    named = who.agent_name != "" and matches(who.agent_name, rule["agent_names"])
     if named or matches(who.member.identity, rule["identities"]):
-        yield who.member.joined_at + rule["grace"]
+        yield who.since + rule["grace"]
+    if selects(rule["who"], who):
+        since = [who.attributes_at.get(name, 0.0) for name in rule["who"].get("attributes", ())]
+        yield max([who.since, *since]) + rule["grace"]
 
 
 def duplicates(view: View, rule: Rule, who: Known) -> Iterator[float]:
     """Others have its name, and a better right."""
     group = view.alike(who, rule)
-    yield from view.surplus(who, group, rule["max"], rule["grace"], newest=rule["keep"] == "newest")
+    key = rule["key"].removeprefix("attribute:")
+    yield from view.surplus(who, group, rule, newest=rule["keep"] == "newest", key=key)
 
 
 def empty_room(view: View, rule: Rule, who: Known) -> Iterator[float]:
     """No human is here."""
-    joined = who.member.joined_at
+    joined = who.since
     if view.humans:
         return
     # Who was only ever announced may have been a bot: the agent grant is shown in lists only.
-    people = [k.member for k in view.all if is_human(k.member) and (k.listed or k.member.kind is not Kind.STANDARD)]
-    if gone := [member.left_at for member in people if member.left_at is not None]:
+    people = [
+        k
+        for k in view.all
+        if view.person(k)
+        and not view.claims(k)
+        and (view.told or k.listed_at or k.member.kind is not Kind.STANDARD or k.member.simulated)
+    ]
+    gone = [k.left_told_at if view.told else k.member.left_at for k in people if k.member.left_at is not None]
+    gone += [k.listed_at for k in view.all if view.told and passed_for_person(k)]
+    if gone:
         yield max(view.watched(max(gone)), joined) + rule["grace"]
     else:
-        yield max(view.line.watching_since, joined) + rule["never_joined"]
+        yield max(view.watching_since, joined) + rule["never_joined"]
 
 
 def human_takeover(view: View, rule: Rule, who: Known) -> Iterator[float]:
     """An operator is here."""
+    operator = {key: rule[key] for key in ("identity", "name", "attributes", "metadata") if rule[key]}
     for other in view.here:
-        by_name = not rule["identity"] or matches(other.member.identity, rule["identity"])
-        by_attributes = all(
-            key in other.attributes and matches(other.attributes[key], [glob])
-            for key, glob in rule["attributes"].items()
-        )
-        if is_human(other.member) and other.active and by_name and by_attributes:
-            yield max(other.member.joined_at, who.member.joined_at) + rule["grace"]
+        if view.person(other) and other.active and selects(operator, other) and not rings(other):
+            since = [other.attributes_at.get(key, 0.0) for key in (*rule["attributes"], CALL_STATUS)]
+            yield max(other.since, who.since, *since) + rule["grace"]
 
 
 def idle_timeout(view: View, rule: Rule, who: Known) -> Iterator[float]:
     """It does nothing."""
     busy = who.state in ("thinking", "speaking") or who.speaking_since is not None
-    seen = who.shows or not who.member.audio or who.heard is not None
-    if not busy and seen:
-        yield view.watched(max(who.acted_at, view.line.coming.get(who.member.sid, 0.0))) + rule["timeout"]
+    if not busy and (rule["unseen"] == "evict" or not unseen(view, who)):
+        acted_at = view.watched(
+            max(who.acted_told if view.told else who.acted_at, view.line.coming.get(who.member.sid, 0.0))
+        )
+        yield acted_at + rule["timeout"] + (HEARD_LATE if is_heard(view, who) else 0.0)
 
 
 def lone_chatter(view: View, rule: Rule, who: Known) -> Iterator[float]:
-    """Two agents or more talk, and no human."""
-    silent_since = view.line.watching_since
-    for known in view.all:
-        if is_human(known.member):
-            for speech in known.speech:
-                silent_since = max(silent_since, inf if speech.until is None else speech.until)
-    spoken = silent_since > view.line.watching_since
+    """Two agents or more talk, and no human; or one did only just now, which was told late."""
+    people = [k for k in view.all if view.person(k) and not rings(k)]
+    if any(k.member.audio and k.heard is None and not k.left_told and k.member.here for k in people):
+        return
+    speeches = [speech for known in people for speech in known.speech]
+    for before in (inf,) if view.owing else (inf, *(s.since for s in speeches)):
+        yield from _chatted(view, rule, who, [s for s in speeches if s.since < before], before)
+
+
+def _chatted(view: View, rule: Rule, who: Known, speeches: list[Speech], before: float) -> Iterator[float]:
+    """When it is due if these are all the speeches of people before that instant."""
+    silent_since = view.watching_since
+    for human in speeches:
+        silent_since = max(silent_since, inf if human.until is None else human.until)
+    spoken = silent_since > view.watching_since
     spoke: dict[str, list[tuple[float, float]]] = {}
     for known in view.group:
         # Of what began before we were connected again it isn't known when; it is once a person has spoken since.
-        for speech in (s for s in known.speech if s.told_at >= view.line.watching_since or spoken):
+        for speech in (s for s in known.speech if s.told_at >= view.watching_since or spoken):
             until = inf if speech.until is None else speech.until
             if until > silent_since:
                 spoke.setdefault(known.member.sid, []).append((max(speech.since, silent_since), until))
@@ -233,64 +378,77 @@ def lone_chatter(view: View, rule: Rule, who: Known) -> Iterator[float]:
     end = sorted(min(speech)[0] for speech in spoke.values())[1] + rule["timeout"]
     oldest = min((k for k in view.group if k.member.sid in spoke), key=age)
     if rule["keep"] == "none" or who is not oldest:
-        yield from (max(end, since) for each in spoke.values() for since, until in each if until >= end)
+        firsts = (max(end, since) for each in spoke.values() for since, until in each if until >= end)
+        yield from (at + HEARD_LATE for at in firsts if at <= before)
 
 
 def max_agents(view: View, rule: Rule, who: Known) -> Iterator[float]:
     """There are enough."""
-    yield from view.surplus(who, view.group, rule["max"], rule["grace"], newest=False)
+    yield from view.surplus(who, view.group, rule)
 
 
 def max_lifetime(view: View, rule: Rule, who: Known) -> Iterator[float]:  # noqa: ARG001 - as all of them
     """It has been here for long enough."""
-    yield who.member.joined_at + rule["limit"]
+    yield who.since + rule["limit"]
 
 
 def no_return(view: View, rule: Rule, who: Known) -> Iterator[float]:
-    """It was evicted, and is back."""
-    joined = who.member.joined_at
-    for at, member in view.line.sent:
-        # Our clock may date its joining later than the server does.
-        back = member.sid in view.line.evicted - {who.member.sid} and member.identity == who.member.identity
-        if back and at - EPSILON <= joined + view.line.skew and joined - at < rule["window"]:
-            yield joined
+    """It was evicted, and is back, by this connection or an earlier one of its stay."""
+    if view.owing and any(member is who.member for _, member in view.line.sent):
+        # It survived a removal of ours, the last one that is remembered of its identity.
+        return
+    same = [k for k in view.all if k.member.identity == who.member.identity]
+    for joined in (k.member.joined_at for k in same if who.since <= k.member.joined_at <= who.member.joined_at):
+        for at, member in view.line.sent:
+            # Our clock may date its joining later than the server does.
+            back = member.sid in view.line.evicted - {who.member.sid} and member.identity == who.member.identity
+            if back and at - EPSILON <= joined + view.line.skew and joined - at < rule["window"]:
+                yield joined
 
 
 def orphaned_avatar(view: View, rule: Rule, who: Known) -> Iterator[float]:
     """The agent whose avatar it is, is gone."""
-    principal = claims(who)
+    principal = view.claims(who)
     if principal and view.first_of(who) and not view.attached(who):
-        agents = [k.member for k in view.all if k.member.identity == principal and is_agent(k.member)]
+        agents = [k.member for k in view.all if k.member.identity == principal and not view.claims(k)]
         gone = [member.left_at for member in agents if member.left_at is not None]
-        yield view.watched(max([*gone, who.member.joined_at])) + rule["grace"]
+        seen_at = who.told_at if view.told else who.since
+        yield view.watched(max([*gone, seen_at])) + rule["grace"]
 
 
 def stuck_state(view: View, rule: Rule, who: Known) -> Iterator[float]:
     """It is in one state for too long."""
-    if who.state in rule["limits"]:
-        yield view.watched(who.state_at) + rule["limits"][who.state]
+    # Its state may be told late, and with it what it did before that.
+    active = who.acted_at > view.watched(max(who.state_at, who.since)) + BATCH + 0.5
+    if who.state in rule["limits"] and not active:
+        yield view.watched(who.state_told if view.told else who.state_at) + rule["limits"][who.state]
 
 
 def superseded(view: View, rule: Rule, who: Known) -> Iterator[float]:
     """Its successor has joined."""
     for by, successors in rule["by"].items():
         for other in view.group:
-            named = name(who) and name(other) and matches(name(who), [by]) and matches(name(other), successors)
+            named = (
+                who.agent_name
+                and other.agent_name
+                and matches(who.agent_name, [by])
+                and matches(other.agent_name, successors)
+            )
             if named and age(other) > age(who):
-                yield other.member.joined_at + rule["grace"]
+                yield other.since + rule["grace"]
 
 
 def unresponsive(view: View, rule: Rule, who: Known) -> Iterator[float]:
     """People spoke, and it did not react."""
-    if who.state in ("thinking", "speaking") or who.speaking_since is not None:
+    if who.state in ("thinking", "speaking") or who.speaking_since is not None or unseen(view, who):
         return
-    since = max(who.reacted_at, who.member.joined_at, view.line.watching_since)
+    since = max(who.reacted_at, who.member.joined_at, view.watching_since)
     for known in view.all:
-        if is_human(known.member):
+        if view.person(known):
             for speech in known.speech:
                 told = who.told_at <= speech.ended_told < inf
                 if told and speech.until is not None and speech.until >= since:
-                    yield speech.until + rule["timeout"]
+                    yield speech.until + rule["timeout"] + HEARD_LATE
 
 
 DUE = {
@@ -316,7 +474,7 @@ DUE = {
 
 
 def objection(line: Line, meaning: Meaning | None, member: Member) -> str:  # noqa: PLR0911 - one for each objection
-    """What speaks against evicting somebody at this moment; "" if nothing does."""
+    """Return what forbids evicting it at this moment; "" if nothing does."""
     who = line.known.get(member.sid)
     if not is_agent(member):
         return "it is no agent"
@@ -334,9 +492,12 @@ def objection(line: Line, meaning: Meaning | None, member: Member) -> str:  # no
         return "the bouncer can't know of it"
     if may_be_bouncer(line, who):
         return "it may be a bouncer"
-    if meaning.exempts(member.identity, name(who)):
+    if meaning.exempts(who):
         return "it is exempt"
     view = View(line)
+    principal = [k for k in view.here if view.attached(who) and k.member.identity == view.claims(who)]
+    if principal and not view.contested(who) and meaning.exempts(principal[0]):
+        return "its principal is exempt"
     if follows(view, meaning, who) or not (reason := unfounded(view, meaning, who)):
         return ""
     return reason if unfounded(View(line, together=True), meaning, who) else ""
@@ -347,23 +508,23 @@ def acting(line: Line) -> Known | None:
     for known in line.known.values():
         member = known.member
         older = age(member) < age(line.me)
-        alive = is_bouncer(line, member) and member.here and member.died_at is None
+        alive = is_ours(line, member) and member.here and member.died_at is None
         if older and alive and known.active and known.job and known.attributes.get(GUARDING):
             return known
     return None
 
 
 def is_surplus(line: Line, member: Member) -> bool:
-    """Whether a bouncer is younger than this one and, as far as it can know, than another that guards the room."""
-    others = [k for k in line.known.values() if is_bouncer(line, k.member) and k.active and not k.left_told]
-    ages = [age(k) for k in others if k.attributes.get(GUARDING)]
+    """Return True if it is younger than this bouncer and, as far as it can know, than another that has arrived."""
+    others = [k for k in line.known.values() if is_ours(line, k.member) and k.active and not k.left_told]
+    ages = [age(k.member) for k in others if k.attributes.get(GUARDING) or k.attributes.get(STANDING)]
     return any(age(line.me) < other < age(member) for other in ages)
 
 
 def follows(view: View, meaning: Meaning, who: Known) -> bool:
-    """Whether it is the avatar of an agent that was sent away, or is being sent away with it."""
-    principal = claims(who)
-    if not principal:
+    """Return True if it is the avatar of an agent that was sent away, or is being sent away with it."""
+    principal = view.claims(who)
+    if not principal or view.contested(who):
         return False
     if any(member.identity == principal for _, member in view.line.sent):
         return True
@@ -373,41 +534,49 @@ def follows(view: View, meaning: Meaning, who: Known) -> bool:
 
 def unfounded(view: View, meaning: Meaning, who: Known) -> str:
     """Why no policy can have it evicted; "" if one can."""
-    if view.attached(who):
-        return "it is the avatar of an agent that stays"
-    rules = [rule for rule in meaning.rules if rule.evicts and rule.judges(name(who))]
+    rules = [rule for rule in meaning.rules if rule.evicts and rule.judges(who)]
+    if view.attached(who) or view.contested(who):
+        rules = [rule for rule in rules if rule.policy in JUDGES_AVATARS]
     dues = {rule: view.due(rule, who) for rule in rules}
     founded = {rule.policy for rule, due in dues.items() if due <= view.now + EPSILON}
+    # What was decided together is carried out together, whatever comes of the conversation meanwhile.
+    founded |= {rule.policy for rule in rules if rule.policy == view.line.group.get(who.member.sid)}
     if not founded:
         return "nothing wants it out now: " + (", ".join(f"{r.policy} at {due:.3f}" for r, due in dues.items()) or "-")
-    if meaning.keep_last and view.humans and not founded & CLEARS_ROOM and not view.orphan(who):
-        # Nobody is kept company by an orphaned avatar, nor by who is being sent away. Who stayed all the same, say as
-        # only its identity was a job's, does.
-        sent = {member.sid for _, member in view.line.sent if not member.here} | view.line.leaving
-        others = [k for k in view.agents if k is not who and k.member.sid not in sent and not view.orphan(k)]
-        if all(meaning.exempts(k.member.identity, name(k)) for k in others):
-            return "it is the last agent"
+    if is_last(view, meaning, who) and not founded & CLEARS_ROOM:
+        return "it is the last agent"
     return ""
 
 
+def is_last(view: View, meaning: Meaning, who: Known) -> bool:
+    """Return True if it is kept for the people who are here, as their last agent."""
+    if not meaning.keep_last or not view.humans or view.orphan(who):
+        return False
+    # An orphaned avatar is no company, nor is an agent being sent away. One that stayed all the same, say as only its
+    # identity was a job's, does.
+    sent = {member.sid for _, member in view.line.sent if not member.here} | view.line.leaving
+    others = [k for k in view.agents if k is not who and k.member.sid not in sent and not view.orphan(k)]
+    return all(meaning.exempts(k) for k in others)
+
+
 def interrupted(view: View, who: Known) -> bool:
-    """Whether it may have been heard still when a person was heard to end: then nobody waits for its answer."""
+    """Return True if it may still have been speaking when a person finished: then no one waits for its answer."""
     if not who.speech or who.speech[-1].until is None:
         return False
     ended = who.speech[-1].until
-    people = [k for k in view.all if is_human(k.member)]
+    people = [k for k in view.all if view.person(k)]
     return any(s.until is not None and 0 <= s.until - ended <= HEARD_LATE for k in people for s in k.speech)
 
 
 def just_came(view: View, who: Known) -> bool:
-    """Whether a person ended about when it joined: our clock may date its joining after that."""
-    joined = who.member.joined_at
-    people = [k for k in view.all if is_human(k.member)]
+    """Return True if a person ended about when it joined: our clock may date its joining after that."""
+    joined = who.since
+    people = [k for k in view.all if view.person(k)]
     return any(s.until is not None and 0 <= s.until - joined <= view.line.skew for k in people for s in k.speech)
 
 
 def fell_silent(view: View, at: float) -> bool:
-    """Whether an agent was heard to end around that instant: then its last speech may have been before it."""
+    """Return True if an agent was heard to end around that instant: then its last speech may have been before it."""
     ends = (s.until for k in view.group for s in k.speech if s.until is not None)
     return any(abs(end - at) <= HEARD_LATE for end in ends)
 
@@ -415,7 +584,7 @@ def fell_silent(view: View, at: float) -> bool:
 def forgotten(before: Room, after: Room, *, frozen: bool) -> Iterator[str]:
     """What a bouncer knew of those with an unchanged sid, and knows no more.
 
-    If its process was `frozen` meanwhile, it rightly doubts what it heard: then it may take nobody for alive.
+    If its process was `frozen` meanwhile, it rightly doubts what it heard: then it may take no one for alive.
     """
     then = {p.sid: p for p in before.participants if p.sid != before.me}
     for p in after.participants:
@@ -433,16 +602,99 @@ def forgotten(before: Room, after: Room, *, frozen: bool) -> Iterator[str]:
                     yield f"{fact}, of {p.identity}/{p.sid}"
 
 
-def overdue(line: Line, meaning: Meaning, since: float) -> Iterator[str]:
-    """Those who should be gone: nothing speaks against it, and they were due before that instant."""
-    view = View(line)
-    for who in view.agents:
-        if who.member.here and not objection(line, meaning, who.member):
-            for rule in meaning.rules:
-                # What an avatar did isn't kept while it has a principal, and a bot is a person until it is listed.
-                unknown = (claims(who) or who.member.kind is not Kind.AGENT) and rule.policy in HEARS
-                unknown |= rule.policy == "unresponsive" and (interrupted(view, who) or just_came(view, who))
-                due = view.due(rule, who) if rule.evicts and rule.judges(name(who)) and not unknown else inf
-                if due < since and not (rule.policy == "lone_chatter" and fell_silent(view, due)):
-                    yield f"{who.member} by {rule.policy} since {due:.3f}"
-                    break
+def overdue(line: Line, meaning: Meaning, since: float) -> dict[str, str]:
+    """Those who should be gone, by sid: nothing speaks against it, and they were due before that instant."""
+    return _owed(View(line, owing=True), meaning, since)
+
+
+def undeniable(line: Line, meaning: Meaning, since: float, leaving: AbstractSet[str] = frozenset()) -> dict[str, str]:
+    """Those who should be gone whatever the bouncer takes for so.
+
+    It may not know yet that a person left; those that the last list lacked, and those that are `leaving`, may be gone.
+    """
+    if not (owed := _owed(View(line, owing=True), meaning, since)):
+        return {}
+    lacked = {sid for sid, k in line.known.items() if k.lacked_at is not None and not k.left_told}
+    gone = lacked | leaving | {member.sid for _, member in line.sent if not member.here}
+    principals = {line.known[sid].member.identity for sid in gone}
+    gone |= {sid for sid, k in line.known.items() if line.claims(k) in principals}
+
+    told = View(line, owing=True, told=True)
+
+    def holds(sid: str) -> bool:
+        who = line.known[sid]
+        views = (told, View(line, owing=True, without=frozenset(gone - {sid})))
+        # An avatar's heir is one only if the avatar that the last list lacked is gone.
+        unsure = sid in lacked or (lacked and line.claims(who))
+        return not unsure and all(
+            any(k is who for k in view.agents)
+            and _owes(view, meaning, who, since)
+            and not unfounded(view, meaning, who)
+            for view in views
+        )
+
+    return {sid: what for sid, what in owed.items() if holds(sid)}
+
+
+def _owed(view: View, meaning: Meaning, since: float) -> dict[str, str]:
+    return {
+        who.member.sid: what
+        for who in view.agents
+        if who.member.here
+        and (what := _owes(view, meaning, who, since))
+        and not objection(view.line, meaning, who.member)
+    }
+
+
+def _owes(view: View, meaning: Meaning, who: Known, since: float) -> str:
+    """Why it was due before that instant, for certain; "" if it wasn't."""
+    if not who.listed_at and passed_for_person(who):
+        # A bot of another kind is a person until a list shows its grant.
+        return ""
+    if view.line.owed.get(who.member.sid) is meaning:
+        return f"{who.member}, since another has left that was decided on with it"
+    # Whether a stay goes on isn't certain while a removal is on its way, or a job unlisted.
+    if any(k.since != k.member.joined_at for k in (who, *view.here)):
+        return ""
+    # Of those with plain tokens that claim one principal, all but one are people.
+    if any(view.contested(k) and not is_agent(k.member) for k in view.here):
+        return ""
+    for rule in meaning.rules:
+        if not rule.evicts or not rule.judges(who) or _unknown(view, meaning, rule, who):
+            continue
+        due = view.due(rule, who)
+        if rule.policy in ("duplicates", "max_agents"):
+            alike = [k for k in view.group if k.agent_name == who.agent_name]
+            if len({k.job is None for k in alike}) > 1:
+                continue
+            # The bouncer may not take what we know for a sign that the elder is alive.
+            due = max(due, who.since + max(UNKNOWN_FOR, rule["wait_for_life"]))
+        if due < since and not (rule.policy == "lone_chatter" and fell_silent(view, due)):
+            return f"{who.member} by {rule.policy} since {due:.3f}"
+    return ""
+
+
+def _unknown(view: View, meaning: Meaning, rule: Rule, who: Known) -> bool:
+    """Return True if the bouncer may not know what the rule goes by."""
+    # What an avatar did isn't kept while it has a principal, and a bot is a person until it is listed. Whether another
+    # wrote in its name isn't known; nor is what it did while its state was on its way.
+    if rule.policy in HEARS and (view.claims(who) or who.member.kind is not Kind.AGENT or who.wrote):
+        return True
+    if view.contested(who) and rule.policy not in JUDGES_AVATARS:
+        return True
+    match rule.policy:
+        case "stuck_state" if who.acted_at > who.state_at:
+            return True
+        case "crosstalk":
+            # What an older one says may be a corpse's last word, and what is told late proves no life.
+            since = max(who.since, view.watching_since, view.line.server.thawed_at)
+            # What ended is remembered for a while only, which a budget may outlast.
+            if who.speaking_since is None or any(
+                age(k) < age(who) and not is_heard(view, k) and k.alive_at < since + 2 * BATCH + 1 for k in view.agents
+            ):
+                return True
+        case "unresponsive" if interrupted(view, who) or just_came(view, who):
+            return True
+        case _:
+            pass
+    return rule.policy not in CLEARS_ROOM and is_last(view, meaning, who)

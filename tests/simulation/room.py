@@ -1,26 +1,42 @@
-"""One simulated room, from its seed to its end: the real patrol in it, and whoever breaks a rule of ours."""
+"""One simulated room, from its seed to its end, with the real patrol in it, and participants that break the rules."""
 
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from random import Random
+from math import inf
 from typing import Any
 
-from bouncer.api import ApiError
-from bouncer.observers import Configured, Decided, Evicted, Faulted, HeldBack, News, Refused, Reported, Troubled
-from bouncer.patrol import Patrol
+from bouncer.decide import Decision, Finding, HeldBy
+from bouncer.guard.patrol import Patrol
+from bouncer.guard.watch import Watch
+from bouncer.observers import Configured, Decided, Evicted, Failing, Faulted, HeldBack, News, Refused, Reported
+from bouncer.observers.messages import RoomMessages
+from bouncer.ports import ApiError
 from bouncer.room import Kind
 from bouncer.room import Room as Seen
 from bouncer.tracker import Tracker
 from policies import BUILTIN
+from tests.dates import records
 from tests.simulation import plan
 from tests.simulation.laws import check
-from tests.simulation.livekit import NAME, STATE, Act, Dispatch, Line, Member, Server, is_agent
-from tests.simulation.meaning import Meaning
-from tests.simulation.oracle import EPSILON, forgotten, is_bouncer, is_surplus, objection, overdue
+from tests.simulation.livekit import (
+    GUARDING,
+    NAME,
+    OTHER,
+    STATE,
+    Act,
+    Dispatch,
+    Line,
+    Member,
+    Server,
+    Streams,
+    is_agent,
+)
+from tests.simulation.meaning import TOGETHER, Meaning
+from tests.simulation.oracle import EPSILON, age, forgotten, is_bouncer, is_surplus, objection, overdue, undeniable
 from tests.virtual import VirtualLoop
 
 SEVERAL = 0.25
@@ -37,10 +53,14 @@ HAPPENS = {
     "metadata": 2,
     "freeze": 0.6,
     "blind": 2,
+    "restart": 0.15,
+    "clock": 0.5,
     "desk": 0.5,
     "rename": 0.5,
 }
 """What happens in a room, and how often."""
+MORE_OF: Mapping[str, Mapping[str, float]] = {"chatter": {"speak": 30}, "work": {"act": 20, "freeze": 2}}
+"""What happens more often in rooms of a theme."""
 MOST = 8
 """Participants in a room at the same time."""
 LAWS_EVERY = 0.03
@@ -49,12 +69,18 @@ MOST_DECISIONS = 20_000
 FIRST_PAUSE = 0.5
 """Seconds before what failed once is tried again, doubled each time."""
 LONGEST_PAUSE = 30.0
+PROMPT = 1.0
+"""Seconds after it came due in which an agent has to be on its way out, where nothing else happens."""
+REVIVED = 3.0
+"""Seconds after a gap in watching in which it may not be known yet who is alive."""
+SENT_AWAY_AFTER = 25.0
+"""Seconds for which there have to be too many bouncers before one is sent away."""
 SHORTENED, PROLONGED = 0.8, 1.2
 """What chance may make of a pause."""
 
 
 @dataclass(slots=True)
-class Outcome:
+class Played:
     """How a room went."""
 
     seed: int
@@ -65,54 +91,64 @@ class Outcome:
     at: float = 0.0
     trace: list[str] = field(default_factory=list)
     digest: str = ""
+    """Of the trace."""
+    record: list[str] = field(default_factory=list)
+    """What the bouncers decided, did, called and told: all that another shape of the engine must not change."""
     decisions: int = 0
     evictions: int = 0
     calls: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
+    """How many of each kind of participant joined, and of what they did."""
     seconds: float = 0.0
 
 
-def play(seed: int) -> Outcome:
-    """Play one room. The same seed always gives the same trace."""
-    loop = VirtualLoop()
+def play(seed: int, make_watch: Callable[..., Watch] = Watch, theme: str | None = None) -> Played:
+    """Play one room, of this theme or of any. The same seed and theme always give the same trace."""
+    loop = VirtualLoop(io=False)
     try:
-        return loop.run_until_complete(_play(seed, loop))
+        return loop.run_until_complete(_play(seed, loop, make_watch, theme))
     finally:
         loop.close()
 
 
-async def _play(seed: int, loop: VirtualLoop) -> Outcome:
-    return await Room(seed, loop).play()
+async def _play(seed: int, loop: VirtualLoop, make_watch: Callable[..., Watch], theme: str | None) -> Played:
+    return await Room(seed, loop, make_watch, theme).play()
 
 
 class Room:
     """A room while it is played. It is the judge of what its bouncers do."""
 
-    def __init__(self, seed: int, loop: VirtualLoop) -> None:
-        master = Random(seed)  # noqa: S311 - chance that can be had again
-        self.random = Random(master.getrandbits(64))  # noqa: S311
-        self.laws = Random(master.getrandbits(64))  # noqa: S311
-        self.jitter = Random(master.getrandbits(64))  # noqa: S311
+    def __init__(
+        self, seed: int, loop: VirtualLoop, make_watch: Callable[..., Watch] = Watch, theme: str | None = None
+    ) -> None:
+        self.make_watch = make_watch
+        self.streams = Streams(str(seed))
+        self.random, self.laws = self.streams("plan"), self.streams("laws")
         self.loop = loop
         self.began = loop.time()
         self.log: list[tuple[float, tuple[Any, ...]]] = []
-        self.outcome = Outcome(seed, began=self.began)
+        self.record: list[tuple[float, tuple[Any, ...]]] = []
+        self.outcome = Played(seed, began=self.began)
         self.over = asyncio.Event()
-        self.server = Server(Random(master.getrandbits(64)), self.note)  # noqa: S311
+        self.server = Server(self.streams, self.note)
         self.server.lost = self.lost
         loop.set_exception_handler(lambda _, context: self.broken("no exception escapes", str(context)))
         self.bouncers: list[Bouncer] = []
         events = self.random.choices((5, 10, 20, 40, 100), (3, 4, 4, 2, 1))[0]
         length = self.random.uniform(10.0, 20.0) + events * self.random.choice((0.1, 0.5, 1.0))
         self.calm_at = self.began + length
-        """From when on faults stop and nobody does anything any more."""
+        """When faults stop and no one does anything any more."""
         self.times = sorted(self.random.uniform(self.began, self.calm_at) for _ in range(events))
         self.malice = self.random.choice((0.0, 0.0, 0.3))
         self.redispatches = self.random.random() < 0.2
-        self.ours: Any = plan.configuration(self.random)
+        any_theme = self.random.choices(list(plan.THEMES), (6, 2, 2, 1))[0]
+        self.theme = any_theme if theme is None else theme
+        who_is_who = plan.who_is_who(self.random)
+        self.ours: Any = plan.configuration(self.random, theme=self.theme, before=who_is_who)
         self.server.metadata = (plan.metadata(self.ours, self.random), Meaning(self.ours))
         self.server.wanted = self.send_bouncer
         self.several = self.random.random() < SEVERAL
-        """Whether other bouncers come and go."""
+        """True if other bouncers come and go."""
 
     # What the trace says
 
@@ -129,19 +165,33 @@ class Room:
 
     # The judge
 
+    def calls(self, line: Line, name: str, *arguments: object) -> None:
+        """Record a call to the API."""
+        if name == "dispatch_successor" and line.me.attributes.get(GUARDING):
+            self.broken("a successor is sent for once the claim is given up, not before", str(line.me))
+        self.record.append((self.loop.time(), (line.me.identity, "calls", name, *arguments)))
+
+    def listed(self, line: Line) -> None:
+        """Note since when there have been too many bouncers."""
+        surplus = any(is_surplus(line, k.member) for k in line.known.values() if k.active and not k.left_told)
+        line.surplus_since = (line.surplus_since or self.loop.time()) if surplus else None
+
     def asks(self, line: Line) -> None:
         """The worst moment: between the decision and the removal."""
         targets = [m for m in self.server.members.values() if m.sid in line.decided]
-        if targets and self.random.random() < self.malice and self.loop.time() < self.calm_at:
-            target = self.random.choice(targets)
-            self.server.after(self.random.uniform(0.0, 0.04), lambda: self.spite(line, target))
+        random = line.random("malice")
+        if targets and random.random() < self.malice and self.loop.time() < self.calm_at:
+            target = random.choice(targets)
+            self.server.after(random.uniform(0.0, 0.04), lambda: self.spite(line, target))
 
     def sends(self, line: Line, meant: Member) -> None:
         """Look at a removal as it is sent."""
         bouncer, now = self.of(line), self.loop.time()
         bouncer.object(meant, max(line.read.get(meant.identity, 0.0), *line.lists))
-        if now > bouncer.ended.get(meant.identity, 0.0) + 15.0:
-            bouncer.charge(meant)
+        alike = [k.member for k in line.known.values() if k.member.identity == meant.identity]
+        # Another may have taken the identity meanwhile.
+        bouncer.charge(meant if meant.sid in bouncer.trying else next(filter(bouncer.is_to_charge, alike), meant))
+        bouncer.commit([meant])
         line.sent.append((now, meant))
 
     def ends(self, line: Line, dispatch: str, jobs: list[Member]) -> None:
@@ -149,28 +199,33 @@ class Room:
         if dispatch in line.successors:
             return
         if jobs and all(is_bouncer(line, job) for job in jobs):
-            if not all(is_surplus(line, job) for job in jobs if job.here):
+            here = [job for job in jobs if job.here]
+            if not all(is_surplus(line, job) for job in here):
                 self.broken("no bouncer is sent away unless one acts and one stands by", str(jobs))
+            if here and self.loop.time() < (line.surplus_since or inf) + SENT_AWAY_AFTER - EPSILON:
+                self.broken("no bouncer is sent away before there have been too many for a while", str(jobs))
             return
         bouncer, now = self.of(line), self.loop.time()
         here = [k.member for k in line.known.values() if k.job and k.job.dispatch == dispatch and k.member.here]
-        if decided := [member for member in here if member.sid in line.decided]:
-            bouncer.charge(decided[0])
-        for member in here:
-            bouncer.ended[member.identity] = now
+        meant = [k.member for k in line.known.values() if line.may_be_of(k, dispatch) and k.member.here]
+        if unsent := [member for member in meant if bouncer.is_to_charge(member)]:
+            bouncer.charge(unsent[0])
         for member in jobs:
             if member.here:
                 bouncer.object(member, line.lists[-1])
-        line.sent += [(now, member) for member in dict.fromkeys((*here, *jobs)) if member.here]
+        bouncer.commit(here)
+        # One that another bouncer has just ended is taken for ended by this one.
+        ended = [k.member for k in line.known.values() if k.job and k.job.dispatch == dispatch and not k.left_told]
+        line.sent += [(now, member) for member in dict.fromkeys((*ended, *(job for job in jobs if job.here)))]
 
     def evicts(self, line: Line, member: Member) -> None:
-        """Judge an eviction as it reaches the server. Who joined after it was sent is nobody's fault."""
+        """Judge an eviction as it reaches the server. Those that joined after it was sent could not be known."""
         self.outcome.evictions += 1
         if reason := self.of(line).objections.get(member.sid):
-            self.broken("nobody is evicted without right", f"{member}: {reason}")
+            self.broken("no one is evicted without right", f"{member}: {reason}")
 
     def rejoins(self, line: Line, before: Seen, lost_at: float) -> None:
-        """Look at what is known once everybody has left and joined for a bouncer. It notices a freeze a little late."""
+        """Check what is known once everyone has left and joined for a bouncer. It notices a freeze a little late."""
         frozen = self.server.thawed_at > lost_at - 5.0
         for what in forgotten(before, line.patrol.tracker.room(), frozen=frozen):
             self.broken("nothing is forgotten by a full reconnect", what)
@@ -181,14 +236,17 @@ class Room:
 
     # The room
 
-    async def play(self) -> Outcome:
+    async def play(self) -> Played:
         """Play it to the end."""
         for _ in range(self.random.choice((0, 1, 3, 5))):
-            plan.arrival(self.server, self.random)
+            plan.arrival(self.server, self.random, self.theme)
         self.add_bouncer(self.server.dispatch(NAME))
+        if self.streams("fleets").random() < SEVERAL / 3:
+            self.add_bouncer(self.server.dispatch(OTHER))
         for at in self.times:
             self.server.at(at, self.happen)
         self.server.at(self.calm_at, self.calm)
+        inspection = self.loop.create_task(self._inspect())
         try:
             async with asyncio.timeout_at(self.calm_at):
                 await self.over.wait()
@@ -196,17 +254,33 @@ class Room:
             pass
         if not self.outcome.invariant:
             await self.settle()
+        inspection.cancel()
         for bouncer in self.bouncers:
             await bouncer.stop()
         out = self.outcome
         out.seconds = self.loop.time() - self.began
         out.trace = [f"{at - self.began:9.3f}  " + " ".join(map(str, what)) for at, what in self.log]
         out.digest = hashlib.sha256("\n".join(out.trace).encode()).hexdigest()
+        # Sorted, so that the order of what happens at one instant makes no difference.
+        out.record = [
+            f"{at:.3f} {text}"
+            for at, text in sorted((round(at - self.began, 3), " ".join(map(str, what))) for at, what in self.record)
+        ]
         out.calls = sum(len(b.line.called_at) for b in self.bouncers)
+        out.kinds = self.server.kinds
         return out
 
+    async def _inspect(self) -> None:
+        """Check now and then that everyone who is due is on the way out."""
+        random = self.streams("inspection")
+        while True:
+            await asyncio.sleep(random.uniform(0.5, 1.5))
+            for bouncer in self.bouncers:
+                for what in bouncer.late():
+                    self.broken("who is due leaves at once", what)
+
     async def settle(self) -> None:
-        """Wait until everybody who is due has to be gone, and see whether they are."""
+        """Wait until everyone who is due must be gone, and check that they are."""
         meaning = Meaning(self.ours)
         bound = LONGEST_PAUSE * PROLONGED + 2.2 * meaning.reconcile + 25.0 + 60.0 * (MOST // meaning.budget)
         try:
@@ -216,33 +290,35 @@ class Room:
             pass
         for bouncer in self.bouncers:
             if bouncer.meaning and bouncer.guards:
-                for what in overdue(bouncer.line, bouncer.meaning, self.loop.time() - bound):
-                    self.broken("everybody who is due is gone in the end", what)
+                for what in overdue(bouncer.line, bouncer.meaning, self.loop.time() - bound).values():
+                    self.broken("everyone who is due is gone in the end", what)
                 for dispatch in bouncer.left_behind() if bouncer.meaning.mode != "off" else ():
                     self.broken("no dispatch is left whose jobs were all removed", dispatch)
                 if bouncer.running.done():
                     self.broken("the loop never ends by itself", str(bouncer.line.me))
             bouncer.count_calls()
         if not any(bouncer.guards for bouncer in self.bouncers):
-            self.broken("somebody guards the room in the end", "")
+            self.broken("a bouncer guards the room in the end", "")
 
     def send_bouncer(self, dispatch: Dispatch) -> None:
-        """Bouncers are there for whoever asks, mostly, and in a moment."""
-        if self.random.random() < 0.8:
-            self.server.after(self.random.uniform(0.3, 3.0), lambda: self.add_bouncer(dispatch))
+        """Bouncers come when dispatched, mostly, and in a moment."""
+        random = self.streams("successor", dispatch.id)
+        if random.random() < 0.8:
+            self.server.after(random.uniform(0.3, 3.0), lambda: self.add_bouncer(dispatch))
 
     def add_bouncer(self, dispatch: Dispatch) -> None:
-        """Let a bouncer into the room, unless nobody wants it any more."""
+        """Let a bouncer into the room, unless its dispatch is gone."""
         if dispatch.id not in self.server.dispatches:
             return
         me = self.server.join(kind=Kind.AGENT, hidden=True, dispatch=dispatch, joining=0.0, grant=True)
-        line = Line(self.server, me, plan.faults(self.random, self.began, self.calm_at))
-        line.drops = self.random.choice((0.0, 0.0, 0.05))
+        random = self.streams("bouncer", me.identity)
+        line = Line(self.server, me, plan.faults(random, self.began, self.calm_at))
+        line.drops = random.choice((0.0, 0.0, 0.05, 0.2))
         line.judge = self
         bouncer = Bouncer(self, line)
         self.bouncers.append(bouncer)
         self.server.lines.append(line)
-        self.server.after(self.random.uniform(0.01, 1.0), bouncer.start)
+        self.server.after(random.uniform(0.01, 1.0), bouncer.start)
 
     def change_bouncers(self) -> None:
         """One more bouncer comes, one is killed, or one whose worker ends hands the room over."""
@@ -253,8 +329,10 @@ class Room:
                 self.add_bouncer(self.server.dispatch(NAME))
             case "is killed" if len(staying) > 1 and not any(bouncer.handing_over for bouncer in alive):
                 self.random.choice(staying).die()
-            case "hands over" if alive and len(self.bouncers) < MOST_BOUNCERS:
-                self.random.choice(alive).hand_over()
+            case "hands over" if len(self.bouncers) < MOST_BOUNCERS and (
+                staying := [bouncer for bouncer in alive if not bouncer.handing_over]
+            ):
+                self.random.choice(staying).hand_over()
             case _:
                 pass
 
@@ -262,22 +340,17 @@ class Room:
         """From now on nothing happens any more."""
         self.note("calm")
         for member in list(self.server.members.values()):
-            self.server.speak(member, speaking=False)
+            self.server.speak(member, speaking=self.theme == "chatter" and member.audio and is_agent(member))
         if self.random.random() < 0.7:
-            self.ours = plan.configuration(self.random, mode="enforce")
+            self.ours = plan.configuration(self.random, mode="enforce", theme=self.theme, before=self.ours)
             self.server.write_metadata(plan.metadata(self.ours, self.random), Meaning(self.ours))
 
     def lost(self, member: Member, how: str, by: Line | None) -> None:
-        """Somebody is gone: some come back, some are replaced."""
+        """Someone has left: some come back, some are replaced."""
         if self.server.now >= self.calm_at or how not in ("was removed", "was ended", "died"):
             return
         if by and member.comes_back:
-            facts: dict[str, Any] = {
-                "kind": member.kind,
-                "attributes": member.attributes,
-                "publishes": member.publishes,
-            }
-            self.later(0.2, 2.0, lambda: self.server.join(member.identity, comes_back=True, **facts))
+            self.later(0.2, 2.0, lambda: self.server.join_again(member))
         elif by and self.redispatches and member.dispatch:
             self.later(0.5, 3.0, lambda: self.replace(member))
 
@@ -288,7 +361,7 @@ class Room:
             facts: dict[str, Any] = {
                 "hidden": member.hidden,
                 "publishes": member.publishes,
-                "publisher": member.publisher,
+                "serves": member.serves,
             }
             self.server.join(kind=Kind.AGENT, dispatch=again, **facts)
 
@@ -308,17 +381,19 @@ class Room:
         others = [m for m in self.server.members.values() if m not in [b.line.me for b in self.bouncers]]
         alive = [m for m in others if m.died_at is None and m.active_at <= self.server.now]
         agents = [m for m in alive if m.kind is Kind.AGENT]
+        actors = [m for m in agents if not m.works]
         random, server = self.random, self.server
-        what = random.choices(*zip(*HAPPENS.items(), strict=True))[0]
+        happens = {**HAPPENS, **MORE_OF.get(self.theme, {})}
+        what = random.choices(*zip(*happens.items(), strict=True))[0]
         match what:
             case "join" if len(others) < MOST:
-                plan.arrival(server, random)
+                plan.arrival(server, random, self.theme)
             case "leave" if alive:
                 server.leave(random.choice(alive))
             case "crash" if agents:
                 self.crash(random.choice(agents))
-            case "state" if agents:
-                server.set_attributes(random.choice(agents), **{STATE: random.choice(plan.STATES)})
+            case "state" if actors:
+                server.set_attributes(random.choice(actors), **{STATE: random.choice(plan.STATES)})
             case "desk" if agents:
                 server.set_attributes(random.choice(agents), desk=random.choice("12"))
             case "rename" if agents:
@@ -332,10 +407,14 @@ class Room:
                 self.take_identity(random.choice(alive))
             case "metadata":
                 self.change()
+            case "restart":
+                server.restart()
+            case "clock" if not self.several:
+                server.step(random.choice((-310.0, 310.0, 3600.0)))
             case "freeze":
                 seconds = random.choice((0.5, 3.0, 8.0))
                 if agents:
-                    # What a freeze could make wrong: somebody does something meanwhile.
+                    # What a freeze could make wrong: someone does something meanwhile.
                     server.after(random.uniform(0.0, seconds), partial(self.act, random.choice(agents)))
                 server.freeze(seconds)
             case "blind":
@@ -350,25 +429,40 @@ class Room:
                 pass
 
     def act(self, actor: Member) -> None:
-        """Somebody does something, if they are still here."""
+        """Let a participant do something, if it is still here."""
+        if actor.works:
+            self.work(actor)
+            return
         acts: tuple[Act, ...] = ("data", "text")
         if not actor.attributes.get("lk.publish_on_behalf"):
             acts = (*acts, "unmuted", "muted") if actor.audio else (*acts, "published")
         if actor.here:
             self.server.act(actor, self.random.choice(acts))
 
+    def work(self, worker: Member) -> None:
+        """One that works in a way of its own does so."""
+        match worker.works:
+            case "caption" if spoken := [m for m in self.server.members.values() if not m.hidden and m is not worker]:
+                self.server.act(worker, "caption", self.random.choice(spoken))
+            case "encrypted":
+                self.server.act(worker, "data")
+            case "rpc" | "dtmf" | "bytes" as act:
+                self.server.act(worker, act)
+            case _:
+                pass
+
     def rename(self, agent: Member) -> None:
         """An agent calls itself something else."""
         self.server.set_attributes(agent, **{"lk.agent_name": self.random.choice(plan.NAMES)})
 
     def crash(self, member: Member) -> None:
-        """A client dies; its job may be started again at once, beside the corpse."""
+        """A client dies; its job may be started again at once, next to the corpse."""
         self.server.crash(member)
         if self.random.random() < 0.6:
             self.later(0.3, 3.0, lambda: self.replace(member))
 
     def take_identity(self, member: Member) -> None:
-        """Somebody else joins with an identity that is taken: a person, or an agent."""
+        """Someone else joins with an identity that is taken: a person, or an agent."""
         facts: dict[str, Any] = {"kind": Kind.AGENT, "attributes": member.attributes}
         if self.random.random() < 0.5:
             facts = {}
@@ -376,12 +470,12 @@ class Room:
 
     def change(self, whom: str = "") -> None:
         """The metadata change."""
-        text, meaning, self.ours = plan.change(self.random, self.ours, whom)
+        text, meaning, self.ours = plan.change(self.random, self.ours, self.theme, whom)
         self.server.write_metadata(text, meaning)
 
     def spite(self, line: Line, member: Member) -> None:
         """What could make an eviction wrong that is about to be carried out."""
-        random, server = self.random, self.server
+        random, server = line.random("spite"), self.server
         if not member.here:
             return
         what = random.choice(("exempt", "exempt", "human", "leave", "taken", "elder", "state", "blind"))
@@ -399,7 +493,7 @@ class Room:
                 others = [m for m in server.members.values() if m.kind is Kind.AGENT and m is not member]
                 if others and (elder := random.choice(others)) is not line.me:
                     server.leave(elder)
-            case "state" if member.kind is Kind.AGENT:
+            case "state" if member.kind is Kind.AGENT and not member.works:
                 server.set_attributes(member, **{STATE: "thinking"})
             case "blind":
                 line.interrupt(random.uniform(0.3, 3.0), full=random.random() < 0.5)
@@ -414,29 +508,33 @@ class Bouncer:
         self.room = room
         self.line = line
         self.objections: dict[str, str] = {}
-        self.ended: dict[str, float] = {}
         self.removed: dict[str, str] = {}
         """Whom it removed, by sid, and from which dispatch as far as it knew."""
-        self.charged: list[float] = []
+        self.charged: list[tuple[float, Member]] = []
+        """When removals were sent that cost some of the budget, each once."""
+        self.paid: set[str] = set()
+        """The sids of those that it is evicting, and has sent something for."""
         self.attempts: list[float] = []
         self.failures: Counter[str] = Counter()
         self.not_before: dict[str, float] = {}
-        """When somebody may be tried to be evicted again, by sid."""
+        """When an eviction may be tried again, by sid."""
         self.reported: set[tuple[str, str]] = set()
         self.trying: dict[str, str] = {}
         """Whom it is evicting, by sid, and the rule."""
-        self.went: dict[str, str] = {}
-        """Whom it has evicted, by sid, and the rule."""
-        self.grounds: dict[str, tuple[Seen, Any, dict[str, str]]] = {}
-        """What it last decided on somebody by: the room, the configuration, and whom it was evicting by which rule."""
+        self.together: dict[str, tuple[str, set[str], set[str]]] = {}
+        """By sid: the policy that decided on it and others, which others, and which of them had to go for certain."""
+        self.spared_at = 0.0
+        """When an eviction last ended without one: its share of the budget is free again, and it stays in its group."""
         self.config: Any = None
         self.handing_over = False
+        self.decided: tuple[str, ...] = ()
+        self.messages = RoomMessages(self.record_message, records(now=self.room.loop.time))
         self.tasks: list[asyncio.Task[None]] = []
         self.running: asyncio.Task[None]
 
     @property
     def guards(self) -> bool:
-        """Whether it is in the room, and its process runs."""
+        """True if it is in the room, and its process runs."""
         return bool(self.tasks) and not self.line.ended
 
     def start(self) -> None:
@@ -445,13 +543,19 @@ class Bouncer:
         if line.ended:
             return
         self.patrol = line.patrol = Patrol(
-            tracker=Tracker(), api=line, registry=BUILTIN, observers=(self,), jitter=room.jitter.random
+            tracker=Tracker(my_agent_name=line.fleet),
+            api=line,
+            registry=BUILTIN,
+            observers=(self,),
+            jitter=lambda purpose: line.random("jitter", purpose).random(),
+            make_watch=room.make_watch,
+            computed=lambda: 0.0,
         )
         line.close = self.patrol.close
         line.first_look()
         line.configure(*room.server.metadata)
         self.running = room.loop.create_task(self.patrol.run())
-        self.tasks = [self.running, room.loop.create_task(self._say_guarding())]
+        self.tasks = [self.running, room.loop.create_task(self.messages.run())]
 
     def hand_over(self) -> None:
         """Its worker is to end: see that another bouncer comes."""
@@ -468,12 +572,6 @@ class Bouncer:
         for task in self.tasks:
             task.cancel()
         self.room.server.crash(self.line.me)
-
-    async def _say_guarding(self) -> None:
-        try:
-            await self.line.say_guarding(guarding=True)
-        except ApiError:
-            self.room.note("could not say that it guards")
 
     async def stop(self) -> None:
         """Be closed."""
@@ -492,10 +590,40 @@ class Bouncer:
         """Keep in mind what speaks against an eviction that is being sent, as of when the bouncer last looked."""
         reason = objection(self.line, self.meaning, member)
         if member.sid not in self.line.decided:
-            # Between that look and the removal nobody can know who joins, or takes an identity.
-            reason = "nobody decided on it" if member.joined_at <= looked_at else ""
+            # Between that look and the removal no one can know who joins, or takes an identity.
+            reason = "no one decided on it" if member.joined_at <= looked_at else ""
         self.objections[member.sid] = reason
         self.line.leaving.add(member.sid)
+
+    def decide_together(self, decision: Decision, now: float) -> None:
+        """Note who was decided on because of each other; and who of those that are owed is held back rightly."""
+        certain = {f.key for f in (*decision.evictions, *(h.finding for h in decision.held if h.by is HeldBy.BUDGET))}
+        by_rule: dict[str, list[Finding]] = {}
+        for f in decision.findings:
+            if f.rule.policy.name in TOGETHER and f.rule.action == "evict" and f.verdict.due <= now:
+                by_rule.setdefault(f.rule.id, []).append(f)
+        now_evicted = {f.participant.sid for f in decision.evictions}
+        under_way = {s: group for s, group in self.together.items() if s in self.trying and s not in now_evicted}
+        self.together = under_way | {
+            f.participant.sid: (
+                f.rule.policy.name,
+                {other.participant.sid for other in group},
+                {other.participant.sid for other in group if other.key in certain},
+            )
+            for group in by_rule.values()
+            for f in group
+        }
+        for hold in decision.held:
+            if hold.by is not HeldBy.BUDGET:
+                self.line.owed.pop(hold.finding.participant.sid, None)
+
+    def commit(self, members: Iterable[Member]) -> None:
+        """A participant is being sent away: those decided on together with it are owed."""
+        for member in members:
+            policy, others, certain = self.together.get(member.sid, ("", set(), set()))
+            self.line.group |= dict.fromkeys(others - self.line.group.keys(), policy)
+            if self.meaning:
+                self.line.owed |= dict.fromkeys(certain, self.meaning)
 
     def count_calls(self) -> None:
         """See that no minute had more calls to the API than there were reasons for."""
@@ -527,7 +655,7 @@ class Bouncer:
                 self.room.broken("no minute has too many API calls", f"{calls}, and {allowed:.0f} are explained")
 
     def pause(self, sid: str, outcome: str, took: float) -> None:
-        """Note an attempt at somebody, and see that it began a while after the last one failed, ever longer."""
+        """Note an attempt, and check that it began long enough after the last one failed, longer each time."""
         now = self.room.loop.time()
         self.attempts.append(now)
         if now - took < self.not_before.get(sid, 0.0) - EPSILON:
@@ -539,28 +667,82 @@ class Bouncer:
             self.not_before[sid] = now + LONGEST_PAUSE * SHORTENED
 
     def called_off(self, sid: str) -> None:
-        """See that it didn't give up on somebody while everything was as when it decided, but for whom it removed.
+        """Check that it didn't give up on a participant that would still have to leave."""
+        line, meaning = self.line, self.meaning
+        others = self.trying.keys() - {sid}
+        if meaning is None or line.losing or line.blind or self.obeys() or (meaning.keep_last and others):
+            # Who is the last agent may depend on the others that are leaving.
+            return
+        # Our clock may date it later than it was.
+        owed = undeniable(line, meaning, self.room.loop.time() - line.skew - EPSILON, self.trying.keys())
+        if sid in owed:
+            self.room.broken("nothing is called off for no reason", owed[sid])
 
-        By another rule, or with its principal, somebody may leave for whose sake this one had to.
-        """
-        seen, config, together = self.grounds[sid]
-        tracker, now, gone = self.patrol.tracker, self.patrol.tracker.room(), frozenset(self.went)
-        rules = {
-            *together.values(),
-            *self.trying.values(),
-            *(self.went.get(p.sid, together[sid]) for p in seen.participants),
-        }
-        as_it_was = (
-            now.watching_since == seen.watching_since
-            and now.without(gone).participants == seen.without(gone).participants
-            and now.humans_left_at == seen.humans_left_at
-            and self.patrol.config == config
-            and rules == {together[sid]}
-            and together.keys() <= self.trying.keys() | gone
-            and not (tracker.blind or tracker.unsure)
+    def obeys(self) -> bool:
+        """Return True if an older bouncer guards the room, as far as this one was told."""
+        line = self.line
+        others = [k for k in line.known.values() if k.attributes.get(GUARDING) and k.active and not k.left_told]
+        ours = (k for k in others if k.member.identity in line.proven and k.member.hidden)
+        return any(age(k) < age(line.me) for k in ours)
+
+    def late(self) -> Iterable[str]:
+        """Find out who is due and not on the way out, though nothing new was learnt for a while."""
+        line, meaning, now = self.line, self.meaning, self.room.loop.time()
+        if not self.guards or meaning is None or line.blind or self.obeys():
+            return ()
+        known_at = max(
+            line.heard_at,
+            self.spared_at,
+            line.watching_since + REVIVED,
+            self.room.server.thawed_at + REVIVED,
+            *(fault.end + LONGEST_PAUSE * PROLONGED for fault in line.faults if fault.begin < now),
         )
-        if as_it_was:
-            self.room.broken("nothing is called off for no reason", sid)
+        if known_at > now - PROMPT or self.spent() + len(self.trying.keys() - self.paid) >= meaning.budget:
+            return ()
+        return [
+            what
+            for sid, what in undeniable(line, meaning, now - PROMPT, self.trying.keys()).items()
+            if sid not in self.trying
+            and self.not_before.get(sid, 0.0) < now - LONGEST_PAUSE
+            and not self.has_its_share(sid, meaning.budget)
+        ]
+
+    def spent(self) -> int:
+        """Return how much of the budget of a minute is spent, or was a moment ago."""
+        return sum(at > self.room.loop.time() - 60.0 - PROMPT for at, _ in self.charged)
+
+    def has_its_share(self, sid: str, budget: int) -> bool:
+        """Return True if so many earlier participants of the same identity were removed that this one has to wait."""
+        identity, since = self.line.known[sid].member.identity, self.room.loop.time() - 60.0 - PROMPT
+        return sum(at > since and m.identity == identity and m.sid != sid for at, m in self.charged) * 2 >= budget
+
+    def ended(self, news: Evicted) -> None:
+        """Take in how an eviction has ended."""
+        finding, outcome, line = news.finding, news.outcome, self.line
+        who = finding.participant
+        if outcome == "void" and news.why.endswith("due"):
+            self.called_off(who.sid)
+        self.outcome_is_true(line.known[who.sid].member, outcome, news.why)
+        self.trying.pop(who.sid, "")
+        self.paid.discard(who.sid)
+        line.leaving.discard(who.sid)
+        if outcome in ("removed", "left"):
+            line.evicted.add(who.sid)
+        elif outcome != "gone":
+            self.spared_at = self.room.loop.time()
+        if outcome == "removed" and not who.serves:
+            self.removed[who.sid] = who.dispatch
+        self.pause(who.sid, outcome, news.took)
+        due = f"due {finding.verdict.due - self.room.began:.3f}"
+        self.room.note("evicted", who.sid, finding.rule.id, due, outcome, f"in {news.took:.3f} s")
+
+    def outcome_is_true(self, member: Member, outcome: str, why: str) -> None:
+        """See that what it says of an eviction is so."""
+        left_at = member.left_at
+        if outcome in ("removed", "left", "gone") and member.here and not (self.line.losing or self.line.blind):
+            self.room.broken("what is said of an eviction is true", f"{member} {outcome}, and is here")
+        if why.startswith("it is still there") and left_at is not None and left_at < self.room.loop.time() - 3.0:
+            self.room.broken("what is said of an eviction is true", f"{member} is not still there")
 
     def left_behind(self) -> list[str]:
         """The dispatches that are still there though it removed all who ever were of them, or had a job's identity."""
@@ -573,32 +755,65 @@ class Bouncer:
                 left.append(dispatch.id)
         return left
 
+    def is_to_charge(self, member: Member) -> bool:
+        """Return True if a removal of this one is yet to be sent. An avatar that leaves with its principal is free."""
+        evicting = member.sid in self.trying and member.sid not in self.paid
+        return evicting and not self.line.decided.get(member.sid, True)
+
     def charge(self, member: Member) -> None:
-        """Count a removal against the budget of a minute. Avatars that follow cost nothing."""
+        """Count a removal, or the end of a dispatch before it, against the budget of a minute."""
         now = self.room.loop.time()
-        if self.line.decided.get(member.sid, True):
+        if not self.is_to_charge(member):
             return
-        self.charged = [at for at in self.charged if at > now - 60.0] + [now]
+        self.paid.add(member.sid)
+        self.charged = [(at, who) for at, who in self.charged if at > now - 60.0] + [(now, member)]
         most = max((m.budget for at, m in self.line.meanings if at > now - 20.0), default=0)
         most = max(most, self.meaning.budget if self.meaning else 0)
         if len(self.charged) > most:
             self.room.broken("the budget is kept", f"{len(self.charged)} removals in a minute, {most} are allowed")
 
-    def notify(self, news: News) -> None:  # noqa: C901, PLR0912 - as many as there are kinds of news
+    def record_decision(self, decision: Decision) -> None:
+        """Record a decision that is another one than the last."""
+
+        def of(findings: Iterable[Finding]) -> str:
+            return ",".join(f"{f.participant.sid}/{f.rule.id}@{f.verdict.due - self.room.began:.3f}" for f in findings)
+
+        holds = ",".join(f"{hold.by}:{of([hold.finding])}" for hold in decision.held)
+        wake_at = "" if decision.wake_at is None else f"{decision.wake_at - self.room.began:.3f}"
+        says = (
+            of(decision.evictions),
+            of(decision.reports),
+            of(decision.notices),
+            holds,
+            of(decision.pending),
+            wake_at,
+        )
+        if says != self.decided:
+            self.decided = says
+            self.room.record.append((self.room.loop.time(), (self.line.me.identity, "decides", *says)))
+
+    async def record_message(self, message: bytes) -> None:
+        """Record what the room is told."""
+        self.room.record.append((self.room.loop.time(), (self.line.me.identity, "tells", message.decode())))
+
+    def notify(self, news: News) -> None:  # noqa: PLR0912 - as many as there are kinds of news
         """Listen to what the patrol says."""
         room = self.room
+        self.messages.notify(news)
         match news:
-            case Decided(at, seen, decision):
+            case Decided(_, _, decision):
                 room.outcome.decisions += 1
-                self.line.decided |= {f.participant.sid: f.follows for f in decision.evictions}
+                self.record_decision(decision)
+                self.decide_together(decision, news.at)
+                for what in self.late() if {f.participant.sid for f in decision.evictions} - self.trying.keys() else ():
+                    room.broken("who is due leaves at once", what)
+                self.line.decided |= {f.participant.sid: f.free for f in decision.evictions}
                 self.trying |= {f.participant.sid: "follows" if f.follows else f.rule.id for f in decision.evictions}
-                grounds = (seen, self.patrol.config, dict(self.trying))
-                self.grounds |= dict.fromkeys((f.participant.sid for f in decision.evictions), grounds)
                 if self.line.blind:
                     room.broken("nothing is decided while blind", "")
                 if room.outcome.decisions > MOST_DECISIONS:
                     room.broken("the loop doesn't spin", "")
-                if room.laws.random() < LAWS_EVERY and (law := check(self.patrol, at, seen, decision, room.laws)):
+                if room.laws.random() < LAWS_EVERY and (law := check(self.patrol, news, room.laws)):
                     room.broken("the laws hold", law)
             case Configured(config):
                 if config != self.config:
@@ -614,22 +829,11 @@ class Bouncer:
                 self.reported.add(finding.key)
             case HeldBack(hold):
                 room.note("holds back", hold.finding.participant.sid, hold.by)
-            case Evicted(finding, outcome, took, why):
-                if outcome == "void" and why.endswith("due"):
-                    self.called_off(finding.participant.sid)
-                rule = self.trying.pop(finding.participant.sid, "")
-                self.line.leaving.discard(finding.participant.sid)
-                if outcome in ("removed", "left"):
-                    self.line.evicted.add(finding.participant.sid)
-                    self.went[finding.participant.sid] = rule
-                if outcome == "removed" and not finding.participant.publisher:
-                    self.removed[finding.participant.sid] = finding.participant.dispatch
-                self.pause(finding.participant.sid, outcome, took)
-                due = f"due {finding.verdict.due - room.began:.3f}"
-                room.note("evicted", finding.participant.sid, finding.rule.id, due, outcome, f"in {took:.3f} s")
+            case Evicted():
+                self.ended(news)
             case Faulted(fault):
                 room.broken("no policy fails", f"{fault.rule.id}: {fault.error}")
-            case Troubled(doing, error):
+            case Failing(doing, error):
                 room.note("trouble", doing, error)
                 if not isinstance(error, ApiError):
                     room.broken("nothing unexpected is raised", f"{doing}: {type(error).__name__}: {error}")

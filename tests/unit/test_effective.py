@@ -1,4 +1,4 @@
-"""Where each value came from, and what a change has changed."""
+"""The origin of each value, and what a change has changed."""
 
 import json
 from typing import Any
@@ -7,15 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bouncer.config import Layer, load
-from bouncer.effective import difference, values
+from bouncer.configuration.load import load
+from bouncer.configuration.model import Layer
+from bouncer.configuration.provenance import difference, values
 from policies import BUILTIN
 
 DEFAULT = "built-in defaults"
 
 
 def origins(*layers: Any) -> dict[str, str]:
-    """Where the values came from that are no defaults; the layers are called 1, 2, 3."""
+    """Return the origins of values that are not defaults; the layers are called 1, 2, 3."""
     texts = [Layer(str(n), json.dumps({"bouncer": value})) for n, value in enumerate(layers, 1)]
     config = load(texts, BUILTIN)
     assert config.origins.keys() == dict(values(config.effective)).keys()
@@ -24,7 +25,7 @@ def origins(*layers: Any) -> dict[str, str]:
 
 
 class TestOrigins:
-    """Each single value has one."""
+    """Every value has one."""
 
     @pytest.mark.parametrize(
         ("layers", "expected"),
@@ -45,10 +46,11 @@ class TestOrigins:
             ([{"policies": {"duplicates": {"max": 2}}}, {"policies": {"duplicates": None}}], {"policies": "2"}),
             ([{"policies": {"no_return": {}}}], {}),
             ([{"policies": {"no_return": [{"window": 5}, {}]}}], {"policies.no_return[0].window": "1"}),
-            ([{"policies": {"no_return": [{"window": 5}, {}]}}, {"policies": {"no_return": [{}, {"notice": 1}]}}],
-             {"policies.no_return[1].notice": "2"}),
-            ([{"policies": {"no_return": [{"window": 5}]}}, {"policies": {"no_return": {"notice": 1}}}],
-             {"policies.no_return.notice": "2"}),
+            ([{"policies": {"no_return": [{"window": 5}, {}]}},
+              {"policies": {"no_return": [{}, {"action": "report"}]}}],
+             {"policies.no_return[1].action": "2"}),
+            ([{"policies": {"no_return": [{"window": 5}]}}, {"policies": {"no_return": {"action": "report"}}}],
+             {"policies.no_return.action": "2"}),
             ([{"policies": {"no_return": {"window": 5}}}, {"policies": {"no_return": []}}],
              {"policies.no_return": "2"}),
             ([{"policies": {"stuck_state": {"limits": {"thinking": 5}}}},
@@ -62,15 +64,15 @@ class TestOrigins:
         ],
     )  # fmt: skip
     def test_where_it_came_from(self, layers: list[Any], expected: dict[str, str]) -> None:
-        """The highest layer that says it; where a layer took it back, and for what nobody says, the defaults."""
+        """The origin is the highest layer that sets a value, or the defaults if none does or one took it back."""
         assert origins(*layers) == expected
 
-    def test_the_policy_that_is_there_without_a_word(self) -> None:
-        """All of it is a default."""
+    def test_the_default_policy(self) -> None:
+        """All of its values are defaults."""
         assert {*load((), BUILTIN).origins.values()} == {DEFAULT}
 
     def test_it_is_no_part_of_what_is_compared(self) -> None:
-        """Who says it makes no difference to the room."""
+        """The origin makes no difference to the room."""
         said, unsaid = load([Layer("1", '{"bouncer": {"mode": "enforce"}}')], BUILTIN), load((), BUILTIN)
 
         assert said == unsaid
@@ -99,7 +101,7 @@ class TestDifference:
         ],
     )  # fmt: skip
     def test_what_is_different(self, old: Any, new: Any, expected: dict[str, tuple[Any, Any]]) -> None:
-        """By its JSON path; what is there on one side only is one difference."""
+        """Differences go by JSON path. A value on one side only is one difference."""
         assert difference(old, new) == expected
         assert difference(new, old) == {path: (b, a) for path, (a, b) in expected.items()}
 
@@ -116,7 +118,7 @@ class TestDifference:
         * 2
     )
     def test_there_is_one_exactly_if_they_differ(self, old: Any, new: Any) -> None:
-        """And each says something."""
+        """And each one is told."""
         found = difference(old, new)
 
         assert bool(found) == (old != new)

@@ -1,4 +1,4 @@
-"""What only the simulation found, each told by itself: races between lists, events, evictions and reconnects."""
+"""What only the simulation found: races between lists, events, evictions and reconnects."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
@@ -8,26 +8,27 @@ from unittest.mock import patch
 
 import pytest
 
-from bouncer.api import ApiError, Trouble
 from bouncer.events import Connected, Disconnected, Dispatched, Event, Heard, Info, Joined, Left, Signal, Stalled
 from bouncer.observers import Reported
 from bouncer.policy import Policy
+from bouncer.ports import ApiError, Trouble
 from bouncer.room import Kind
 from bouncer.testing import agent as resident
 from bouncer.testing import due
 from bouncer.testing import room as house_of
 from policies.duplicates import Duplicates
 from policies.max_agents import MaxAgents
+from policies.stuck_state import StuckState
 from tests.fake import FakeRoom
-from tests.unit.test_bouncers import STRICT, comes, two_of_a_kind
+from tests.told import ME, agent, avatar, info, job, state, tracked, who
+from tests.unit.test_handover import STRICT, comes, two_of_a_kind
 from tests.unit.test_patrol import house, jobs
-from tests.unit.test_tracker import ME, agent, avatar, info, job, state, tracked, who
 from tests.virtual import virtual
 
 
 @virtual
-async def test_a_bouncer_that_stands_by_takes_over_also_after_a_reconnect() -> None:
-    """It lists no more while it is blind, and has to begin again by itself."""
+async def test_a_standby_takes_over_after_a_reconnect_too() -> None:
+    """It stops listing while it is blind, and must resume by itself."""
     async with FakeRoom(STRICT) as room:
         comes(room, "agent-AJ_elder")
         await two_of_a_kind(room)
@@ -44,12 +45,12 @@ async def test_a_bouncer_that_stands_by_takes_over_also_after_a_reconnect() -> N
         assert [identity for _, identity in room.removed] == ["B"]
 
 
-class TestAListThatIsAnsweredWhileEverybodySeemsToHaveLeft:
-    """In a full reconnect the SDK reports all as gone, and only a millisecond later that it is reconnecting."""
+class TestAListAnsweredWhileEveryoneSeemsToHaveLeft:
+    """On a full reconnect the SDK reports everyone as gone, a millisecond before it says that it is reconnecting."""
 
     @virtual
     async def test_ends_no_healthy_job(self) -> None:
-        """The dispatch of the corpse that was removed is its replacement's too."""
+        """The removed corpse's dispatch is its replacement's too."""
         async with FakeRoom() as room:
             room.jobs = jobs(("AD_1", "agent-AJ_1"), ("AD_1", "agent-AJ_2"))
             room.join("agent-AJ_1", "assistant")
@@ -64,7 +65,7 @@ class TestAListThatIsAnsweredWhileEverybodySeemsToHaveLeft:
 
     @virtual
     async def test_repeats_no_report(self) -> None:
-        """What was handled is forgotten only with those who are really gone."""
+        """What was handled is forgotten only once the participant is really gone."""
         async with FakeRoom(house(max_lifetime={"limit": 5, "action": "report"})) as room:
             room.join("A", "assistant")
             with reconnecting_once(room, lambda: room.now > 6) as reconnects:
@@ -76,7 +77,7 @@ class TestAListThatIsAnsweredWhileEverybodySeemsToHaveLeft:
 
 @contextmanager
 def reconnecting_once(room: FakeRoom, when: Callable[[], bool]) -> Iterator[list[float]]:
-    """Have the first list asked for after that answered when all have left for us; gives when that was."""
+    """Answer the first list requested after that when everyone seems to have left, and return when that was."""
     prompt, reconnects = room.list_participants, list[float]()
 
     async def list_participants(*, urgent: bool = False) -> tuple[Info, ...]:
@@ -94,11 +95,11 @@ def reconnecting_once(room: FakeRoom, when: Callable[[], bool]) -> Iterator[list
 
 
 class TestADispatchIsNotDeletedFor:
-    """Deleting it would end all its jobs, also those that no policy sees."""
+    """Deleting it would end all its jobs, even those that no policy sees."""
 
     @virtual
     async def test_an_agent_that_is_still_joining(self) -> None:
-        """It is not judged before it is ACTIVE, but it is a job."""
+        """It is not judged before it is ACTIVE, but it has a job."""
         async with FakeRoom() as room:
             room.jobs = jobs(("AD_1", "agent-AJ_1"), ("AD_2", "agent-AJ_2"), ("AD_2", "agent-AJ_3"))
             room.join("agent-AJ_1", "assistant")
@@ -111,7 +112,7 @@ class TestADispatchIsNotDeletedFor:
 
     @virtual
     async def test_a_bouncer(self) -> None:
-        """A visible agent is none, whatever its dispatch; that dispatch may be a bouncer's all the same."""
+        """A visible agent is not a bouncer, but its dispatch may be a bouncer's."""
         async with FakeRoom(house(deny_list={"agent_names": ["bouncer"]})) as room:
             comes(room, "agent-AJ_visible", before_us=False, hidden=False, dispatch="AD_1")
             comes(room, "agent-AJ_hidden", before_us=False, dispatch="AD_1")
@@ -122,7 +123,7 @@ class TestADispatchIsNotDeletedFor:
 
     @virtual
     async def test_one_with_an_identity_that_its_worker_gives_to_every_job(self) -> None:
-        """Of which dispatch it is, nobody can tell: the jobs of those who had the identity before are listed too."""
+        """Its dispatch can't be known: the jobs of earlier participants with its identity are listed too."""
         async with FakeRoom() as room:
             room.jobs = (
                 *jobs(("AD_1", "agent-AJ_1"), ("AD_2", "agent-AJ_2")),
@@ -137,7 +138,7 @@ class TestADispatchIsNotDeletedFor:
 
     @virtual
     async def test_nor_one_that_took_over_such_an_identity_and_is_not_listed_yet(self) -> None:
-        """What is listed is the job of the one before."""
+        """The listed job is that of its predecessor."""
         async with FakeRoom(house(duplicates={"grace": 0})) as room:
             room.jobs = (*jobs(("AD_1", "agent-AJ_1"), ("AD_2", "agent-AJ_2")), job("desk", "support", "AD_3"))
             room.join("desk", "support")
@@ -153,21 +154,21 @@ class TestADispatchIsNotDeletedFor:
             assert room.calls["delete_dispatch"] == 0
 
 
-class TestOfWhichDispatchAnAgentIs:
-    """Told by the jobs with its identity, which a worker can give to one after the other."""
+class TestTheDispatchOfAnAgent:
+    """It follows from the jobs with its identity, which a worker may reuse."""
 
     EARLIER, LATER = replace(agent("desk", "support"), sid="PA_1"), replace(agent("desk", "support", 20), sid="PA_2")
     JOB, OTHER = job("desk", "support", "AD_1"), job("desk", "support", "AD_2")
 
     def test_is_not_known_if_it_may_be_of_several(self) -> None:
-        """Each of them may have to stay for its sake."""
+        """Each of them may have to stay because of it."""
         desk = who("desk", Joined(10, self.EARLIER), Dispatched(20, 20, (self.JOB, self.OTHER)))
 
         assert desk.dispatch == ""
         assert desk.dispatches == {"AD_1", "AD_2"}
 
     def test_is_not_known_while_only_the_job_of_the_one_before_may_be_listed(self) -> None:
-        """It is listed for ever, and its own job up to 5 s late."""
+        """The old job is listed forever, its own up to 5 s late."""
         tracker = tracked(Joined(10, self.EARLIER), Dispatched(11, 11, (self.JOB,)), Joined(20, self.LATER))
         for asked_at, dispatch in ((25.9, ""), (26, "AD_1")):
             tracker.apply(Dispatched(26, asked_at, (self.JOB,)))
@@ -175,20 +176,37 @@ class TestOfWhichDispatchAnAgentIs:
             assert [p.dispatch for p in tracker.room().participants if p.sid == "PA_2"] == [dispatch]
             assert ("PA_2" in tracker.unsettled) is (dispatch == "")
 
+    def test_is_none_if_the_job_was_last_listed_before_it_joined(self) -> None:
+        """It came with a token and the identity of an agent whose dispatch is deleted."""
+        tracker = tracked(Joined(10, self.EARLIER), Dispatched(11, 11, (self.JOB,)), Joined(20, self.LATER))
+        tracker.apply(Dispatched(26, 26, ()))
+
+        assert [p.dispatches for p in tracker.room().participants if p.sid == "PA_2"] == [frozenset()]
+
     def test_is_known_at_once_of_the_first_with_its_identity(self) -> None:
-        """Workers that give each job an identity of its own needn't wait."""
+        """Workers that give each job its own identity need not wait."""
         tracker = tracked(Joined(10, self.EARLIER), Dispatched(11, 11, (self.JOB,)))
 
         assert [p.dispatch for p in tracker.room().participants if p.sid == "PA_1"] == ["AD_1"]
         assert not tracker.unsettled
 
 
+def test_what_an_agent_did_in_its_state_is_remembered_when_watching_begins_again() -> None:
+    """After a freeze it isn't stuck in the state in which it was seen at work."""
+    listens = agent("A", "assistant", state="listening")
+    tracker = tracked(Joined(1, listens), Signal(10, "PA_A"), Stalled(20))
+    (verdict,) = StuckState(limits={"listening": 3}).evaluate(tracker.room())
+
+    assert verdict.due == 23
+    assert verdict.doubt
+
+
 class TestWhatIsStillDueRightBeforeARemoval:
-    """The room and the configuration are looked at once more for each eviction, while others are under way."""
+    """Each eviction takes a second look at room and configuration while others are under way."""
 
     @virtual
     async def test_not_the_last_of_a_group_whose_other_leaves_by_another_rule(self) -> None:
-        """Of a pair the younger is a duplicate, the older idle: once that one is leaving, the younger is alone."""
+        """Of a pair, the younger is a duplicate and the older is idle. Once the older leaves, the younger is alone."""
         async with FakeRoom(house(idle_timeout={"timeout": 2})) as room:
             room.join("A", "assistant", attributes={"lk.agent.state": "listening"})
             room.join("B", "assistant", attributes={"lk.agent.state": "thinking"})
@@ -199,7 +217,7 @@ class TestWhatIsStillDueRightBeforeARemoval:
 
     @virtual
     async def test_nor_if_that_other_was_to_leave_by_the_same_rule_first(self) -> None:
-        """Both are duplicates of a third that goes by itself; one of the two has become idle meanwhile, too."""
+        """Both are duplicates of a third that left by itself, and one of them has become idle as well."""
         async with FakeRoom(house(idle_timeout={"timeout": 2.02})) as room:
             for identity, now_does in (("A", "thinking"), ("B", "listening"), ("C", "thinking")):
                 room.join(identity, "assistant", attributes={"lk.agent.state": now_does})
@@ -216,7 +234,7 @@ class TestWhatIsStillDueRightBeforeARemoval:
 
     @virtual
     async def test_not_an_avatar_that_has_become_exempt(self) -> None:
-        """Though its principal, whose removal has not gone out yet, has to leave."""
+        """Even though its principal must leave, and its removal has not gone out yet."""
         async with FakeRoom() as room:
             for identity in ("A", "B"):
                 room.join(identity, "assistant")
@@ -234,9 +252,9 @@ class TestWhatIsStillDueRightBeforeARemoval:
 
 @contextmanager
 def before_recheck(room: FakeRoom, *happens: Callable[[], Awaitable[None]]) -> Iterator[None]:
-    """Have these happen, one by one, before the lists for evictions under way are answered, in the order of asking.
+    """Let these happen, one before each answer to the lists of evictions under way, in the order of the requests.
 
-    The first list of the room shows who is there; the next that is urgent is that of the decision itself.
+    The first list shows who is there; the next urgent one belongs to the decision itself. Each eviction reads its own.
     """
     prompt, asked = room.list_participants, iter((lambda: asyncio.sleep(0), *happens))
 
@@ -245,13 +263,13 @@ def before_recheck(room: FakeRoom, *happens: Callable[[], Awaitable[None]]) -> I
             await happen()
         return await prompt(urgent=urgent)
 
-    with patch.object(room, "list_participants", list_participants):
+    with patch.object(room, "list_participants", list_participants), patch("bouncer.guard.watch.FRESH", -1.0):
         yield
 
 
 @virtual
-async def test_who_may_not_return_is_tried_again_when_its_removal_failed() -> None:
-    """The attempt is no eviction before which it came: the one that it returned from still counts."""
+async def test_an_agent_that_may_not_return_is_tried_again_after_a_failure() -> None:
+    """The failed attempt is not an eviction; the one that it returned from still counts."""
     async with FakeRoom(house(no_return={})) as room:
         room.join("A", "assistant")
         room.join("B", "assistant")
@@ -269,12 +287,12 @@ async def test_who_may_not_return_is_tried_again_when_its_removal_failed() -> No
 
 
 class TestACorpse:
-    """A crashed agent stays listed for 20 s beside its replacement, and what it last said comes late."""
+    """A crashed agent stays listed for 20 s next to its replacement, and its last words come late."""
 
     OLD, NEW = agent("agent-AJ_1", "assistant"), agent("agent-AJ_2", "assistant", 20)
 
     def wait(self, old: Info, *events: Event) -> float:
-        """Seconds that the replacement, which joined at 20 and is not listed yet, is given after these."""
+        """Return the seconds that the replacement, which joined at 20, gets after these events."""
         room = tracked(
             Joined(10, old), Dispatched(11, 11, (job(old.identity, "assistant"),)), Joined(20, self.NEW), *events
         ).room()
@@ -283,7 +301,7 @@ class TestACorpse:
     @pytest.mark.parametrize(
         "events",
         [
-            pytest.param([state(22.9, "idle", "PA_agent-AJ_1")], id="a change that may be 3 s old"),
+            pytest.param([state(21.9, "idle", "PA_agent-AJ_1")], id="a change that may be 3 s old"),
             pytest.param(
                 [Disconnected(21), Connected(22, ME, (OLD, NEW)), Signal(24.9, OLD.sid)], id="news after a reconnect"
             ),
@@ -291,9 +309,9 @@ class TestACorpse:
             pytest.param([Signal(22, OLD.sid), Stalled(22)], id="news after a freeze, before that is noticed"),
         ],
     )
-    def test_late_news_makes_nobody_alive(self, events: list[Event]) -> None:
-        """It may have been said before the agent died, so its replacement has the time to be listed."""
-        assert self.wait(self.OLD, *events) == 6
+    def test_late_news_is_no_sign_of_life(self, events: list[Event]) -> None:
+        """It may date from before the crash, so the replacement gets the time in which a corpse is listed."""
+        assert self.wait(self.OLD, *events) == 25
 
     @pytest.mark.parametrize(
         "event",
@@ -302,11 +320,11 @@ class TestACorpse:
             pytest.param(Left(21, "PA_agent-AJ_1"), id="it leaves, and is back by the same connection"),
         ],
     )
-    def test_to_have_been_found_speaking_makes_nobody_alive(self, event: Event) -> None:
-        """That it said so is old, and nothing that it did itself ends it."""
+    def test_having_been_found_speaking_is_no_sign_of_life(self, event: Event) -> None:
+        """Its state is old, and its end is not its own doing."""
         old = agent("agent-AJ_1", "assistant", state="speaking")
 
-        assert self.wait(old, event, Joined(22, old)) == 6
+        assert self.wait(old, event, Joined(22, old)) == 25
 
     @pytest.mark.parametrize(
         ("old", "events"),
@@ -326,17 +344,17 @@ class TestACorpse:
             pytest.param(OLD, [Disconnected(21), Connected(22, ME, (OLD, NEW)), Signal(25, OLD.sid)], id="fresh news"),
         ],
     )
-    def test_what_it_did_since_does(self, old: Info, events: list[Event]) -> None:
-        """Then there is nothing to wait for but the grace."""
+    def test_what_it_did_since_is_a_sign_of_life(self, old: Info, events: list[Event]) -> None:
+        """Then only the grace remains."""
         assert self.wait(old, *events) == 2
 
 
 class TestAJobThatWasReplaced:
-    """Of the jobs of one dispatch the newest is the rightful one, also once it has left."""
+    """Of one dispatch's jobs, the newest is the rightful one, even after it has left."""
 
     @virtual
     async def test_counts_for_nothing_until_its_removal_is_tried_again(self) -> None:
-        """The newer job was one too many beside the agent of another dispatch, which stays."""
+        """The newer job was a duplicate of another dispatch's agent, which stays."""
         async with FakeRoom() as room:
             room.jobs = jobs(("AD_1", "agent-AJ_1"), ("AD_2", "agent-AJ_2"), ("AD_1", "agent-AJ_3"))
             room.join("agent-AJ_1", "assistant")
@@ -361,11 +379,11 @@ class TestAJobThatWasReplaced:
     TWO = Dispatched(26, 26, (job(OLD.identity, "assistant"), job(NEW.identity, "assistant")))
 
     def replaced(self, *events: Event) -> list[str]:
-        """Who was replaced after these, by identity."""
+        """Return the identities that were replaced after these events."""
         return [p.identity for p in tracked(Joined(10, self.OLD), *events).room().participants if p.replaced]
 
     def test_stays_replaced(self) -> None:
-        """Also by its own token, as which it comes back later than the newer one."""
+        """Even if it comes back with its own token, later than the newer one."""
         back = replace(self.OLD, sid="PA_back", joined_at=30, joined_ms=30_000)
 
         assert self.replaced(Joined(20, self.NEW), self.TWO) == ["agent-AJ_1"]
@@ -373,17 +391,17 @@ class TestAJobThatWasReplaced:
         assert self.replaced(Joined(20, self.NEW), self.TWO, Joined(30, back)) == ["agent-AJ_1"]
 
     def test_was_replaced_by_one_that_was_here(self) -> None:
-        """Not by one that never was ACTIVE beside it, nor by one of another dispatch, or for another publisher."""
+        """One that was never ACTIVE alongside doesn't replace it, nor another dispatch's, nor another publisher's."""
         old, new = job(self.OLD.identity, "assistant"), job(self.NEW.identity, "assistant")
 
         assert self.replaced(Joined(20, replace(self.NEW, active=False)), self.TWO) == []
         assert self.replaced(Left(19, self.OLD.sid), Joined(20, self.NEW), self.TWO) == []
-        for other in (replace(new, dispatch="AD_2"), replace(new, publisher="ana")):
+        for other in (replace(new, dispatch="AD_2"), replace(new, serves="ana")):
             assert self.replaced(Joined(20, self.NEW), Dispatched(26, 26, (old, other))) == []
 
 
-def test_nobody_owes_an_answer_to_what_was_said_before_they_joined() -> None:
-    """What is heard is told late, and dated back to when it ended."""
+def test_no_agent_owes_an_answer_to_speech_from_before_it_joined() -> None:
+    """Hearing is late, and dates speech back to its end."""
     events: list[Event] = [
         Joined(5, info("ana")),
         Heard(20, "PA_ana", speaking=True),
@@ -395,8 +413,8 @@ def test_nobody_owes_an_answer_to_what_was_said_before_they_joined() -> None:
 
 
 @pytest.mark.parametrize(("ended", "chatting_since"), [(19.9, None), (20, None), (20.1, 20)])
-def test_no_chatter_is_who_fell_silent_before_the_human_did(ended: float, chatting_since: float | None) -> None:
-    """Also if that is told after the human's end: each is heard in its own time, and dated back."""
+def test_an_agent_that_fell_silent_before_the_human_is_no_chatter(ended: float, chatting_since: float | None) -> None:
+    """Even if that is told after the human's end: each is heard with its own delay, and dated back."""
     spoke = who(
         "A",
         Joined(5, info("ana")),
@@ -412,7 +430,7 @@ def test_no_chatter_is_who_fell_silent_before_the_human_did(ended: float, chatti
 
 @virtual
 async def test_an_avatar_left_behind_by_a_real_eviction_is_told_of_once_in_a_dry_run() -> None:
-    """It would follow its principal, and nothing but having said so ends that."""
+    """It would follow its principal until that has been told once."""
     async with FakeRoom() as room:
         room.join("A", "assistant")
         room.join("B", "assistant")
@@ -425,8 +443,8 @@ async def test_an_avatar_left_behind_by_a_real_eviction_is_told_of_once_in_a_dry
 
 
 @pytest.mark.parametrize("policy", [Duplicates(max=2), MaxAgents(max=2)], ids=lambda policy: policy.name)
-def test_grace_counts_from_when_there_were_too_many(policy: Policy) -> None:
-    """A job was restarted twice: with the third, and not before, its first is one too many."""
+def test_grace_counts_from_when_the_group_became_too_large(policy: Policy) -> None:
+    """A job was restarted twice. Only with the third is the first one a duplicate."""
     jobs_of_one = [resident(f"agent-AJ_{at}", "x", joined=at, replaced=at < 20) for at in (1, 10, 20)]
 
     assert due(policy.evaluate(house_of(*jobs_of_one))) == {"agent-AJ_1": 22}
@@ -434,8 +452,8 @@ def test_grace_counts_from_when_there_were_too_many(policy: Policy) -> None:
 
 @pytest.mark.parametrize("trouble", [Trouble.DENIED, Trouble.UNAVAILABLE])
 @virtual
-async def test_who_was_never_evicted_may_return(trouble: Trouble) -> None:
-    """A removal that the server denied, or that failed, is none: it left by itself, and comes back alone."""
+async def test_an_agent_that_was_never_evicted_may_return(trouble: Trouble) -> None:
+    """A denied or failed removal doesn't count: the agent left and returned by itself."""
     async with FakeRoom({"bouncer": {"policies": {"no_return": {}}}}) as room:
         room.join("A", "assistant")
         room.join("B", "assistant")
@@ -450,3 +468,18 @@ async def test_who_was_never_evicted_may_return(trouble: Trouble) -> None:
         await asyncio.sleep(20)
 
         assert room.identities == {"B"}
+
+
+@pytest.mark.parametrize("seconds", [3.0, 3.3, 3.6, 4.0, 4.4, 4.8])
+@virtual
+async def test_a_freeze_of_three_seconds_is_noticed_whenever_it_begins(seconds: float) -> None:
+    """An agent worked while it lasted, and would have been idle at its end: the news was on its way to us."""
+    async with FakeRoom({"bouncer": {"policies": {"idle_timeout": {"timeout": 6.5}}}}) as room:
+        room.join("A", "assistant")
+        await asyncio.sleep(seconds)
+        room.loop.skip(3.0)  # type: ignore[attr-defined]
+        await asyncio.sleep(0.02)
+        room.signal("A")
+        await asyncio.sleep(5)
+
+        assert room.identities == {"A"}

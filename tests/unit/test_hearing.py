@@ -1,4 +1,4 @@
-"""From readings to who speaks: tables of polls, and laws for any order of them."""
+"""Readings in, speech activity out: tables of polls, and laws for any order of them."""
 
 from math import inf, nan
 from typing import Any
@@ -15,7 +15,7 @@ PACKETS_PER_SECOND = 50
 
 
 class Tape:
-    """What happens to one track, a letter each; the clock begins at 0, and a poll comes `POLL` later than the last.
+    """Events of one track, a letter each. The clock starts at 0, and each poll comes `POLL` after the last one.
 
     `L` a poll after loud sound, `q` after quiet, `s` after a stall (nothing was received), `f` a poll that fails, `n`
     the first poll of a new receiver; in no time: `M` muted, `U` unmuted, `x` the subscription is lost; `D` from now on
@@ -33,11 +33,11 @@ class Tape:
 
     @property
     def now(self) -> tuple[str, float]:
-        """What the track is, and since when."""
+        """The track's state, and when it began."""
         return WORDS[self.track.sound.speaking], self.track.sound.since
 
     def play(self, script: str) -> "Tape":
-        """Have all this happen."""
+        """Play all of this."""
         for letter in script:
             if letter in "MU":
                 self.track.mute(self.at, muted=letter == "M")
@@ -59,7 +59,7 @@ class Tape:
     def _poll(self, letter: str) -> None:
         if letter == "n":
             self._energy = self._duration = self._packets = 0
-        # Time passes for a receiver whether anything comes or not.
+        # A receiver's time passes whether or not anything arrives.
         self._duration += POLL
         if letter in self._level:
             self._energy += 10 ** (self._level[letter] / 10) * POLL
@@ -79,7 +79,7 @@ class Tape:
         ("qq", [("unknown", 0), ("silent", 0.5)]),
         ("LL", [("unknown", 0), ("speaking", 0.5)]),
         ("qqLL", [("unknown", 0), ("silent", 0.5), ("speaking", 1)]),
-        # One quiet stretch is a breath, two are the end, which came with the last loud one.
+        # One quiet interval is a breath. Two are the end, which came with the last loud one.
         ("LLLq", [("unknown", 0), ("speaking", 0.5)]),
         ("LLLqq", [("unknown", 0), ("speaking", 0.5), ("silent", 1)]),
         ("LLqLqLqq", [("unknown", 0), ("speaking", 0.5), ("silent", 2.5)]),
@@ -94,7 +94,7 @@ class Tape:
     ],
 )
 def test_speech_begins_and_ends(script: str, changes: list[tuple[str, float]]) -> None:
-    """A stretch between two readings is loud or quiet; what it shows is dated back to its beginning."""
+    """An interval between readings is loud or quiet, and a change is dated to its start."""
     assert Tape().play(script).changes == changes
 
 
@@ -108,7 +108,7 @@ def test_speech_begins_and_ends(script: str, changes: list[tuple[str, float]]) -
         ("LLfsn", [("unknown", 0), ("speaking", 0.5), ("unknown", 1)]),
         ("qqfff", [("unknown", 0), ("silent", 0.5), ("unknown", 1)]),
         ("LLqsss", [("unknown", 0), ("speaking", 0.5), ("unknown", 1.5)]),
-        # A poll that failed leaves a longer stretch; one that is too long tells nothing, and the next one does.
+        # A failed poll leaves a longer interval. Too long an interval tells nothing; the next one does.
         ("LLfL", [("unknown", 0), ("speaking", 0.5)]),
         ("LLfqq", [("unknown", 0), ("speaking", 0.5), ("silent", 0.5)]),
         ("LLffL", [("unknown", 0), ("speaking", 0.5), ("unknown", 1)]),
@@ -120,7 +120,7 @@ def test_speech_begins_and_ends(script: str, changes: list[tuple[str, float]]) -
     ],
 )
 def test_what_is_not_known(script: str, changes: list[tuple[str, float]]) -> None:
-    """Three polls in a row that tell nothing make it unknown, from when it was last known; less make nothing."""
+    """Three polls without information make it unknown from when it was last known. Fewer change nothing."""
     assert Tape().play(script).changes == changes
 
 
@@ -131,7 +131,7 @@ def test_what_is_not_known(script: str, changes: list[tuple[str, float]]) -> Non
         ("LLM", [("unknown", 0), ("speaking", 0.5), ("silent", 1)]),
         ("LLMLLLfffsss", [("unknown", 0), ("speaking", 0.5), ("silent", 1)]),
         ("LLMxMM", [("unknown", 0), ("speaking", 0.5), ("silent", 1)]),
-        # Unmuted, it is silent until it is heard. What rings on counts for nothing: the counting begins anew.
+        # After unmuting it is silent until heard. Ringing doesn't count, since the baseline is new.
         ("LLMUL", [("unknown", 0), ("speaking", 0.5), ("silent", 1)]),
         ("LLMULL", [("unknown", 0), ("speaking", 0.5), ("silent", 1), ("speaking", 1.5)]),
         ("MffUff", [("unknown", 0), ("silent", 0)]),
@@ -170,7 +170,7 @@ def test_how_loud_is_loud(level: float, word: str) -> None:
     ],
 )
 def test_two_readings_that_tell_nothing(reading: Reading) -> None:
-    """What is counted only grows, and so does time; one that went back is of a new receiver."""
+    """Counters and time only grow. A counter that fell belongs to a new receiver."""
     track = Track(0.0)
     track.read(Reading(0.5, 5.0, 0.5, 5))
     track.read(reading)
@@ -183,7 +183,7 @@ def test_two_readings_that_tell_nothing(reading: Reading) -> None:
     [
         ("DO", [("unknown", 0)]),
         ("DOqq", [("unknown", 0), ("silent", 0.5)]),
-        # What is no speech is silence, however loud.
+        # A sound that isn't speech is silence, however loud.
         ("DOqqLLLLqqLL", [("unknown", 0), ("silent", 0.5)]),
         ("DOLLLL", [("unknown", 0), ("silent", 0.5)]),
         ("DOqqLBLLEqq", [("unknown", 0), ("silent", 0.5), ("speaking", 1.5), ("silent", 2.5)]),
@@ -191,12 +191,12 @@ def test_two_readings_that_tell_nothing(reading: Reading) -> None:
             "DOqqLBLLEqBLEq",
             [("unknown", 0), ("silent", 0.5), *[("speaking", 1.5), ("silent", 2.5)], ("speaking", 3), ("silent", 3.5)],
         ),
-        # The detector hears fainter speech than loudness tells.
+        # The detector hears fainter speech than level detection.
         ("DOqqBqqqEq", [("unknown", 0), ("silent", 0.5), ("speaking", 1), ("silent", 2.5)]),
         ("DOqqBBEEq", [("unknown", 0), ("silent", 0.5), ("speaking", 1), ("silent", 1)]),
-        # Of two utterances with hardly a pause between it is one.
+        # Two utterances with hardly a pause are one.
         ("DOqqLBLLEBLEq", [("unknown", 0), ("silent", 0.5), ("speaking", 1.5), ("silent", 3)]),
-        # The end of speech counts once something was received after it: what stalls sounds like silence too.
+        # The end of speech counts once something arrived after it, since a stall sounds like silence too.
         ("DOqqLBLLs", [("unknown", 0), ("silent", 0.5), ("speaking", 1.5)]),
         ("DOqqLBLLEff", [("unknown", 0), ("silent", 0.5), ("speaking", 1.5)]),
         ("DOqqLBLLsEsq", [("unknown", 0), ("silent", 0.5), ("speaking", 1.5), ("silent", 3)]),
@@ -215,7 +215,7 @@ def test_two_readings_that_tell_nothing(reading: Reading) -> None:
         ("DOqqsssqq", [("unknown", 0), ("silent", 0.5), ("unknown", 1), ("silent", 2.5)]),
         ("DOqqsssLB", [("unknown", 0), ("silent", 0.5), ("unknown", 1), ("speaking", 3)]),
         ("DOqqLBLLsssL", [("unknown", 0), ("silent", 0.5), *[("speaking", 1.5), ("unknown", 2.5)], ("speaking", 4)]),
-        # Nobody listens, until something sounds. Then it isn't known what, and what is found had begun with the sound.
+        # The detector starts with a sound. Until it decides the sound is unknown; speech is dated to its start.
         ("DqqqqL", [("unknown", 0), ("silent", 0.5), ("unknown", 2)]),
         ("DqqLOB", [("unknown", 0), ("silent", 0.5), ("unknown", 1), ("speaking", 1)]),
         ("DqqLOLBLEq", [("unknown", 0), ("silent", 0.5), ("unknown", 1), ("speaking", 1), ("silent", 2.5)]),
@@ -223,7 +223,7 @@ def test_two_readings_that_tell_nothing(reading: Reading) -> None:
         ("DqqLOLLLLB", [("unknown", 0), ("silent", 0.5), ("unknown", 1), ("silent", 1), ("speaking", 3.5)]),
         ("DqqLOqqq", [("unknown", 0), ("silent", 0.5), ("unknown", 1), ("silent", 1)]),
         ("DqqLLLLLLLLOB", [("unknown", 0), ("silent", 0.5), ("unknown", 1), ("speaking", 5 - KNOWN_FOR)]),
-        # It ceases to listen, and what it says is of no account any more.
+        # Once it stops listening, its word no longer counts.
         ("DOqqLBLCL", [("unknown", 0), ("silent", 0.5), ("speaking", 1.5), ("unknown", 1.5)]),
         ("DOqqCB", [("unknown", 0), ("silent", 0.5)]),
         ("DOLBLM", [("unknown", 0), ("speaking", 0.5), ("silent", 1)]),
@@ -231,9 +231,9 @@ def test_two_readings_that_tell_nothing(reading: Reading) -> None:
         ("DOLBLMCULBL", [("unknown", 0), ("speaking", 0.5), ("silent", 1), ("unknown", 1.5)]),
         ("DOLBLMCUOLLBL", [("unknown", 0), ("speaking", 0.5), ("silent", 1), ("speaking", 2)]),
         ("DOLBLx", [("unknown", 0), ("speaking", 0.5), ("unknown", 1)]),
-        # A detector that goes on makes nothing known that isn't received.
+        # A detector can't make a track known that isn't received.
         ("DOLBLLsss", [("unknown", 0), ("speaking", 0.5), ("unknown", 1.5)]),
-        # Loudness decides, from then on.
+        # From then on, loudness decides.
         ("OBLL", [("unknown", 0), ("speaking", 0.5)]),
         ("DOLLLLVL", [("unknown", 0), ("silent", 0.5), ("speaking", 2)]),
         ("DOqqBqqVq", [("unknown", 0), ("silent", 0.5), ("speaking", 1), ("silent", 2)]),
@@ -243,7 +243,7 @@ def test_two_readings_that_tell_nothing(reading: Reading) -> None:
     ],
 )
 def test_by_speech(script: str, changes: list[tuple[str, float]]) -> None:
-    """The detector decides what is speech; a sound that it had no time to listen to is not known to be any."""
+    """The detector decides what is speech. A sound that it had no time to judge is unknown."""
     assert Tape().play(script).changes == changes
 
 
@@ -258,13 +258,13 @@ def test_encrypted_is_never_known(script: str) -> None:
 
 @given(scripts, st.text("fs", min_size=3, max_size=3))
 def test_unknown_is_never_silent(script: str, nothing: str) -> None:
-    """Whatever was before: after three polls that tell nothing, a track that isn't muted is nothing else."""
+    """After three polls without information, a track that isn't muted is unknown, whatever it was before."""
     assert Tape().play(script + "U" + nothing).now[0] == "unknown"
 
 
 @given(scripts)
 def test_muted_after_anything(script: str) -> None:
-    """And back to what can be heard after anything."""
+    """Muting silences any track, and it can be heard again afterwards."""
     tape = Tape().play(script + "M")
     assert tape.now[0] == "silent"
     assert tape.play("VULL").now[0] == "speaking"
@@ -275,13 +275,13 @@ def test_muted_after_anything(script: str) -> None:
 
 @given(st.text("qsfnMUxDVOCE", max_size=30))
 def test_no_sound_no_speech(script: str) -> None:
-    """Nothing but sound makes anybody speak."""
+    """Without sound, no participant speaks."""
     assert "speaking" not in {word for word, _ in Tape().play(script).changes}
 
 
 @given(st.text("LqsfnMUxDOCE", max_size=30))
 def test_by_speech_sound_is_no_speech(script: str) -> None:
-    """Nothing but the detector's word makes anybody speak whose speech it is to find."""
+    """With speech detection, only the detector's word makes a participant speak."""
     assert "speaking" not in {word for word, _ in Tape().play("D" + script).changes}
 
 
@@ -296,8 +296,8 @@ def test_by_speech_sound_is_no_speech(script: str) -> None:
         ("LL" + "q" * 60, False),
     ],
 )
-def test_whom_to_listen_to(script: str, worth: bool) -> None:  # noqa: FBT001 - a table
-    """Whoever sounds, did so less than half a minute ago, or could begin to only since then."""
+def test_what_to_listen_to(script: str, worth: bool) -> None:  # noqa: FBT001 - a table
+    """Tracks that sound, sounded in the last half minute, or became able to only since then."""
     assert LISTEN_FOR == 60 * POLL
     tape = Tape().play(script)
     assert tape.track.worth_listening(tape.at) == worth
@@ -306,7 +306,7 @@ def test_whom_to_listen_to(script: str, worth: bool) -> None:  # noqa: FBT001 - 
 
 
 def test_faint_speech_is_worth_listening_to() -> None:
-    """As long as the detector says that it goes on, and as long after it as after any sound."""
+    """While the detector says that it continues, and as long afterwards as after any sound."""
     tape = Tape().play("DO" + "q" * 4 + "B" + "q" * 200)
     assert tape.track.sounds
     assert tape.track.worth_listening(tape.at)
@@ -316,7 +316,7 @@ def test_faint_speech_is_worth_listening_to() -> None:
 
 
 def test_encrypted_is_not_worth_listening_to() -> None:
-    """It sounds like nothing that it is."""
+    """What it sounds like means nothing."""
     assert not Tape(encrypted=True).track.worth_listening(0)
 
 
@@ -333,11 +333,11 @@ def test_encrypted_is_not_worth_listening_to() -> None:
     ],
 )
 def test_what_the_detector_gets(script: str, heard: str) -> None:
-    """Frames that sound, with the one before and some after; none of them twice."""
+    """It gets frames that sound, the one before and some after, none of them twice."""
     gate = Gate[int]()
     told = ""
     for i, letter in enumerate(script):
-        frames = gate.take(i, loud=letter == "L")
+        frames = gate.let_through(i, loud=letter == "L")
         told += "".join(map(str, frames)) + "," if frames else "."
     assert told.replace(",.", ".").removesuffix(",") == heard
 
@@ -348,7 +348,7 @@ readings = st.builds(Reading, numbers, numbers, numbers, st.integers(-3, 3))
 
 @given(st.lists(readings | numbers | st.booleans()))
 def test_whatever_is_read(happens: list[Reading | float | bool]) -> None:
-    """Readings that go back, jump or are no numbers raise nothing, and dates don't go back."""
+    """Readings that fall, jump or are not numbers raise nothing, and dates never go back."""
     track = Track(0.0)
     since = 0.0
     for what in happens:
@@ -364,7 +364,7 @@ def test_whatever_is_read(happens: list[Reading | float | bool]) -> None:
 
 
 def spoken(*, since: float = 1.0, speaking: bool | None = True) -> Track:
-    """A track that is like this since then."""
+    """Return a track in this state since then."""
     track = Track(since)
     if speaking is not None:
         track.mute(since, muted=True)
@@ -396,21 +396,21 @@ SPEAKING, SILENT, UNKNOWN = True, False, None
 def test_a_participant_is_what_its_tracks_are(
     tracks: list[tuple[bool | None, float]], heard: tuple[bool | None, float]
 ) -> None:
-    """Speaking if one is, else not known if one isn't; without a track it is silent."""
+    """It speaks if one track does; otherwise it is unknown if one is. Without a track it is silent."""
     mine = [spoken(speaking=speaking, since=since) for speaking, since in tracks]
 
-    assert Voices().take(10, {"PA": mine}) == [Heard(heard[1], "PA", heard[0])]
+    assert Voices().changes(10, {"PA": mine}) == [Heard(heard[1], "PA", heard[0])]
 
 
 def test_only_changes_are_told() -> None:
-    """And of each participant its own."""
+    """Each participant has its own changes."""
     ana, bob = Tape(), Tape()
     voices = Voices()
 
     def told(script_of_ana: str, script_of_bob: str) -> list[tuple[float, str, Any]]:
         ana.play(script_of_ana)
         bob.play(script_of_bob)
-        return [(h.at, h.sid, h.speaking) for h in voices.take(ana.at, {"A": [ana.track], "B": [bob.track]})]
+        return [(h.at, h.sid, h.speaking) for h in voices.changes(ana.at, {"A": [ana.track], "B": [bob.track]})]
 
     assert told("", "") == [(0, "A", UNKNOWN), (0, "B", UNKNOWN)]
     assert told("q", "q") == []
@@ -422,29 +422,29 @@ def test_only_changes_are_told() -> None:
 
 
 def test_a_track_that_goes_ends_its_speech() -> None:
-    """Not when the other one fell silent, but when this one went; a new track doesn't bring old dates."""
+    """The end is when this track went, not when the other fell silent. A new track brings no old dates."""
     voices = Voices()
     talking, muted = spoken(since=5), spoken(speaking=SILENT, since=3)
 
-    assert voices.take(6, {"A": [talking, muted]}) == [Heard(5, "A", SPEAKING)]
-    assert voices.take(8, {"A": [muted]}) == [Heard(8, "A", SILENT)]
-    assert voices.take(9, {"A": [muted, spoken(since=7)]}) == [Heard(8, "A", SPEAKING)]
-    assert voices.take(10, {"A": []}) == [Heard(10, "A", SILENT)]
+    assert voices.changes(6, {"A": [talking, muted]}) == [Heard(5, "A", SPEAKING)]
+    assert voices.changes(8, {"A": [muted]}) == [Heard(8, "A", SILENT)]
+    assert voices.changes(9, {"A": [muted, spoken(since=7)]}) == [Heard(8, "A", SPEAKING)]
+    assert voices.changes(10, {"A": []}) == [Heard(10, "A", SILENT)]
 
 
 def test_who_leaves_is_forgotten() -> None:
-    """Nothing is told of it; back again, it is told of anew."""
+    """Nothing is told about it. When it returns, everything is told again."""
     voices = Voices()
-    voices.take(1, {"A": [], "B": []})
+    voices.changes(1, {"A": [], "B": []})
 
-    assert voices.take(2, {"B": []}) == []
-    assert voices.take(3, {"A": [], "B": []}) == [Heard(3, "A", SILENT)]
+    assert voices.changes(2, {"B": []}) == []
+    assert voices.changes(3, {"A": [], "B": []}) == [Heard(3, "A", SILENT)]
 
 
 def test_the_end_makes_everything_unknown() -> None:
-    """What was known; once."""
+    """Everything that was known becomes unknown, once."""
     voices = Voices()
-    voices.take(6, {"A": [spoken(since=5)], "B": [], "C": [spoken(speaking=UNKNOWN)]})
+    voices.changes(6, {"A": [spoken(since=5)], "B": [], "C": [spoken(speaking=UNKNOWN)]})
 
     assert voices.end(7) == [Heard(7, "A", UNKNOWN), Heard(7, "B", UNKNOWN)]
     assert voices.end(8) == []
@@ -452,7 +452,7 @@ def test_the_end_makes_everything_unknown() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from("AB"), st.integers(0, 2), st.sampled_from("LqsfnMUxDVOCBE+-"))))
 def test_what_is_told_adds_up(happens: list[tuple[str, int, str]]) -> None:
-    """Whoever listens to the changes knows what is so, and their dates never go back nor lie in the future."""
+    """The changes add up to the truth, and their dates neither go back nor lie in the future."""
     voices = Voices()
     tapes: dict[str, dict[int, Tape]] = {"A": {}, "B": {}}
     known: dict[str, Heard] = {}
@@ -466,7 +466,7 @@ def test_what_is_told_adds_up(happens: list[tuple[str, int, str]]) -> None:
         elif tape := mine.get(number):
             tape.play(letter)
             now = max(now, tape.at)
-        for heard in voices.take(now, {sid: [tape.track for tape in mine.values()] for sid, mine in tapes.items()}):
+        for heard in voices.changes(now, {sid: [tape.track for tape in mine.values()] for sid, mine in tapes.items()}):
             assert heard.at <= now
             before = known.get(heard.sid)
             assert before is None or (before.at <= heard.at and before.speaking is not heard.speaking)

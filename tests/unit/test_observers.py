@@ -1,4 +1,4 @@
-"""What the log and the room are told."""
+"""What the log says, and what the room is told."""
 
 import asyncio
 import json
@@ -7,29 +7,31 @@ from typing import Any
 
 import pytest
 
-from bouncer.api import ApiError, Trouble
-from bouncer.config import Config, ConfigError, Layer, Problem, load
-from bouncer.decide import Decision, Fault, Finding, Held, Hold
-from bouncer.history import Outcome
+from bouncer.configuration.load import COMBINED, load
+from bouncer.configuration.model import DISPATCH, Config, ConfigError, Layer, Problem
+from bouncer.decide import Decision, Fault, Finding, HeldBy, Hold, Ledger, Outcome
 from bouncer.observers import (
     Configured,
     Decided,
     Evicted,
+    Failing,
     Faulted,
     HeldBack,
     News,
     Noticed,
     Refused,
     Reported,
-    Troubled,
 )
-from bouncer.observers.logs import Logs
-from bouncer.observers.messages import MAX_WAITING, RoomMessages
+from bouncer.observers.logs import Logs, Plainly
+from bouncer.observers.messages import ELSEWHERE, FORGOTTEN, MAX_WAITING, PER_MINUTE, RoomMessages
 from bouncer.policy import Rule, Verdict
+from bouncer.ports import ApiError, Doing, Trouble
 from bouncer.room import Room
 from bouncer.testing import agent
 from policies import BUILTIN
 from policies.idle_timeout import IdleTimeout
+from tests.dates import records as rendering
+from tests.virtual import virtual
 
 PACKET = 15 * 1024
 """Bytes that a reliable data packet may have."""
@@ -37,35 +39,39 @@ ROOM, IDENTITY, REASON = "call-with-ana", "agent-of-ana", "did nothing for 60 s"
 
 
 def finding(due: float = 100, *, reason: str = REASON, doubt: str = "", index: int = 0, **facts: Any) -> Finding:
-    """An idle agent that has to be out by then."""
+    """Return the finding that an idle agent must be out by then."""
     who = agent(facts.pop("identity", IDENTITY), facts.pop("name", "assistant"), **{"sid": "PA_1", **facts})
     return Finding(Verdict(who, due, reason, doubt), Rule(policy=IdleTimeout(timeout=60), index=index))
 
 
 def refused(*problems: Problem, kept: Config | None = None) -> Refused:
-    """A configuration with these problems."""
+    """Return the news of a configuration with these problems."""
     return Refused(ConfigError(problems or [Problem("room metadata", "$.bouncer.mode", "must be right")]), kept)
 
 
 def configured(**bouncer: Any) -> Configured:
-    """Room metadata with this under our key is in force."""
+    """Return the news that room metadata with this under our key is in force."""
     return Configured(load([Layer("room metadata", json.dumps({"bouncer": bouncer}), shared=True)], BUILTIN))
 
 
 def decided(at: float, *pending: Finding) -> Decided:
-    """The room was looked at, and that is what comes later."""
-    return Decided(at, Room(), Decision(pending=pending))
+    """Return the news of an evaluation after which these are still to come."""
+    return Decided(at, Room(), Decision(pending=pending), Ledger())
 
 
 ABOUT = {"sid": "PA_1", "agent_name": "assistant", "policy": "idle_timeout", "reason": REASON}
-LOGGED = ABOUT | {"lk.pii.participant_identity": IDENTITY}
-SENT = ABOUT | {"identity": IDENTITY, "mode": "enforce"}
+COUNTED = ABOUT | {"lk.pii.participant_identity": IDENTITY}
+LOGGED = COUNTED | {"due_in": 100.0}
+ENVELOPE = {"v": 1, "at": "2025-01-01T00:00:00.000Z", "room": ROOM, "room_sid": ""}
+SENT = ABOUT | ENVELOPE | {"identity": IDENTITY, "mode": "enforce", "due_in": 100.0, "doubt": ""}
+MORE = ("dispatch_id", "joined_at", "present_for", "due_at", "facts", "steps")
+"""What test_records.py looks at."""
 FAULT = Faulted(Fault(finding().rule, "ZeroDivisionError: division by zero"))
-TROUBLE = Troubled("listing the participants", ApiError(Trouble.UNAVAILABLE, "no answer"))
+TROUBLE = Failing(Doing.LISTING, ApiError(Trouble.UNAVAILABLE, "no answer"))
 
 
 class TestLogs:
-    """One record per thing that happened: a static event name, the facts beside it."""
+    """One record per event: a static name, with the facts alongside it."""
 
     @pytest.fixture(autouse=True)
     def _everything(self, caplog: pytest.LogCaptureFixture) -> None:
@@ -73,8 +79,8 @@ class TestLogs:
         self.log = caplog
 
     def records(self, *news: News) -> list[tuple[str, str, dict[str, Any]]]:
-        """What one room's observer logs: level, text, and what is in `extra` besides the room."""
-        logs = Logs(ROOM)
+        """Return what one room's observer logs: level, text, and what is in `extra` except the room."""
+        logs = Logs(rendering(ROOM))
         self.log.clear()
         for each in news:
             logs.notify(each)
@@ -83,6 +89,8 @@ class TestLogs:
         for record in self.log.records:
             extra = {key: value for key, value in record.__dict__.items() if key not in usual}
             assert (record.name, extra.pop("lk.pii.room_name")) == ("bouncer", ROOM)
+            for more in MORE:
+                extra.pop(more, None)
             records.append((record.levelname, record.getMessage(), extra))
         return records
 
@@ -92,10 +100,10 @@ class TestLogs:
             (Noticed(finding(), 9.87654), "INFO", "notice given", LOGGED | {"due_in": 9.877}),
             (Reported(finding()), "WARNING", "reported", LOGGED),
             (Reported(finding(index=1)), "WARNING", "reported", LOGGED | {"policy": "idle_timeout[1]"}),
-            (HeldBack(Hold(finding(), Held.BUDGET)), "WARNING", "held back", LOGGED | {"held_by": "max_per_minute"}),
-            (HeldBack(Hold(finding(), Held.EXEMPT)), "INFO", "held back", LOGGED | {"held_by": "exempt"}),
+            (HeldBack(Hold(finding(), HeldBy.BUDGET)), "WARNING", "held back", LOGGED | {"held_by": "max_per_minute"}),
+            (HeldBack(Hold(finding(), HeldBy.EXEMPT)), "INFO", "held back", LOGGED | {"held_by": "exempt"}),
             (
-                HeldBack(Hold(finding(doubt="may be at work"), Held.DOUBT)),
+                HeldBack(Hold(finding(doubt="may be at work"), HeldBy.DOUBT)),
                 *("WARNING", "held back", LOGGED | {"held_by": "doubt", "doubt": "may be at work"}),
             ),
             *(
@@ -116,15 +124,15 @@ class TestLogs:
                 "policy fault",
                 {"policy": "idle_timeout", "error": "ZeroDivisionError: division by zero"},
             ),
-            (TROUBLE, "ERROR", "trouble", {"doing": "listing the participants", "error": "ApiError: no answer"}),
+            (TROUBLE, "ERROR", "failing", {"doing": "listing", "error": "ApiError: no answer"}),
         ],
     )
     def test_what_is_logged(self, news: News, level: str, event: str, facts: dict[str, Any]) -> None:
-        """The facts are in `extra`; a fact that is empty is left out."""
+        """The facts are in `extra`; empty ones are left out."""
         assert self.records(news) == [(level, event, facts)]
 
     def test_a_configuration(self) -> None:
-        """With every default filled in, as JSON; and where those values came from that are no defaults."""
+        """It is logged as JSON with every default filled in, and with the origin of each other value."""
         ((level, event, facts),) = self.records(configured(mode="off"))
 
         assert (level, event) == ("INFO", "configured")
@@ -135,7 +143,7 @@ class TestLogs:
         assert json.dumps(facts)
 
     def test_a_change_of_the_configuration(self) -> None:
-        """What is different, where null stands for what is not there; and what comes from where now."""
+        """The log shows what is different, with null for a missing value, and the new origins."""
         _, changed, off = self.records(
             configured(policies={"max_agents": {"max": 3}}),
             configured(policies={"max_agents": {"max": 3, "grace": 5}, "no_return": []}),
@@ -163,7 +171,7 @@ class TestLogs:
         assert off[2]["changed"] == {"$.bouncer.policies.no_return": {"from": [], "to": None}}
 
     def test_a_layer_that_is_gone(self) -> None:
-        """Who wrote over the room's metadata and left ours out, finds that no value comes from there any more."""
+        """Someone overwrote the room's metadata without our key. No value comes from there any more."""
         assert self.records(configured(mode="dry_run"), configured())[1] == (
             "INFO",
             "configured",
@@ -171,7 +179,7 @@ class TestLogs:
         )
 
     def test_a_configuration_that_says_the_same(self) -> None:
-        """Other applications write to the room's metadata too: no news, unless it ends a refusal."""
+        """Other applications write to the room's metadata too. That is no news, unless it ends a refusal."""
         assert len(self.records(configured(), configured(mode="enforce"), configured())) == 1
         assert [event for _, event, _ in self.records(configured(), refused(), configured(), configured())] == [
             "configured",
@@ -181,24 +189,24 @@ class TestLogs:
         assert self.records(refused(), configured())[1][2].keys() == {"configuration", "origins"}
 
     @pytest.mark.parametrize(
-        ("kept", "in_force"), [(Config(), "the last good configuration"), (None, "none: nobody is evicted")]
+        ("kept", "in_force"), [(Config(), "the last good configuration"), (None, "none: no agent is evicted")]
     )
     def test_a_refused_configuration(self, kept: Config | None, in_force: str) -> None:
-        """All that is wrong with it, and what holds instead."""
+        """Everything that is wrong with it, and what stays in force."""
         ((level, event, facts),) = self.records(refused(kept=kept))
 
         assert (level, event) == ("ERROR", "configuration refused")
         assert facts == {"problems": ["room metadata: $.bouncer.mode: must be right"], "in_force": in_force}
 
     def test_personal_data_is_never_in_the_text(self) -> None:
-        """The text is the same for everybody; identity and room name have the names that LiveKit redacts by."""
+        """The text is the same for everyone. Identity and room name are under the keys that LiveKit redacts."""
         texts: set[str] = set()
         for identity, name in [("ana@example.org", "x"), ("%s %(message)s {}", "y")]:
             found = finding(identity=identity, name=name)
             news: list[News] = [
                 Noticed(found, 1),
                 Reported(found),
-                HeldBack(Hold(found, Held.EXEMPT)),
+                HeldBack(Hold(found, HeldBy.EXEMPT)),
                 decided(0, found),
             ]
             news += [Evicted(found, outcome, 1) for outcome in Outcome]
@@ -211,18 +219,18 @@ class TestLogs:
         }
 
     def test_huge_texts(self) -> None:
-        """Are logged like others: cutting is the log's own affair."""
+        """They are logged like others. Shortening is the log's own concern."""
         ((_, text, facts),) = self.records(Reported(finding(identity="x" * 100_000, reason="\ud800" * 100_000)))
 
         assert text == "reported"
         assert len(facts["lk.pii.participant_identity"]) == len(facts["reason"]) == 100_000
 
     def countdowns(self, *news: News) -> list[tuple[str, float]]:
-        """The countdowns that are logged: who, and in how many seconds."""
+        """Return the logged countdowns: identity and seconds."""
         return [(facts["sid"], facts["due_in"]) for _, event, facts in self.records(*news) if event == "countdown"]
 
     def test_a_countdown_that_is_new(self) -> None:
-        """It says who, why, and in how many seconds."""
+        """It names the agent, the reason and the seconds left."""
         assert self.records(decided(40, finding(100))) == [("DEBUG", "countdown", LOGGED | {"due_in": 60})]
 
     def test_a_countdown_that_goes_on_is_not_told_again(self) -> None:
@@ -232,13 +240,13 @@ class TestLogs:
         ]
 
     def test_a_countdown_that_moved(self) -> None:
-        """It is another one."""
+        """A moved date is a new countdown."""
         assert self.countdowns(decided(40, finding(100)), decided(90, finding(140))) == [("PA_1", 60), ("PA_1", 50)]
 
     def test_a_countdown_that_is_called_off(self) -> None:
-        """Told once, when somebody is due no longer: by what they did, or since they left."""
+        """It is told once, when an agent is no longer due because of what it did, or has left."""
         assert self.records(decided(40, finding(100)), decided(50), decided(60))[1:] == [
-            ("DEBUG", "countdown called off", LOGGED)
+            ("DEBUG", "countdown called off", COUNTED)
         ]
 
     @pytest.mark.parametrize(
@@ -246,17 +254,17 @@ class TestLogs:
         [
             Decision(evictions=(finding(100),)),
             Decision(reports=(finding(100),)),
-            Decision(held=(Hold(finding(100), Held.LAST),)),
+            Decision(held=(Hold(finding(100), HeldBy.LAST),)),
         ],
     )
     def test_a_countdown_that_is_over(self, decision: Decision) -> None:
-        """Told once, when somebody is due, whatever becomes of it; also if that came sooner than was known."""
+        """It is told once, when the agent is due, whatever follows, even if that came sooner than expected."""
         for at in (60, 100):
-            over = Decided(at, Room(), decision)
-            assert self.records(decided(40, finding(100)), over, over)[1:] == [("DEBUG", "countdown over", LOGGED)]
+            over = Decided(at, Room(), decision, Ledger())
+            assert self.records(decided(40, finding(100)), over, over)[1:] == [("DEBUG", "countdown over", COUNTED)]
 
     def test_a_countdown_that_is_back(self) -> None:
-        """What was over and begins anew is new."""
+        """A countdown that was over and begins again is a new one."""
         assert self.countdowns(decided(40, finding(100)), decided(50), decided(60, finding(100))) == [
             ("PA_1", 60),
             ("PA_1", 40),
@@ -273,14 +281,14 @@ class TestLogs:
         ]
 
     def test_no_countdown_without_debug(self) -> None:
-        """Nor anything else that an evaluation brings."""
+        """Nothing else of an evaluation is logged either."""
         self.log.set_level(logging.INFO, "bouncer")
 
         assert self.records(decided(40, finding(100)), decided(41)) == []
 
 
 class Api:
-    """The server API, which takes what is sent to the room, or doesn't."""
+    """A server API that keeps what is sent to the room, or fails."""
 
     def __init__(self) -> None:
         self.sent: list[bytes] = []
@@ -294,28 +302,77 @@ class Api:
         self.sent.append(payload)
 
 
-async def packets(*news: News, api: Api | None = None) -> list[bytes]:
-    """What the room is sent."""
+async def packets(*news: News, api: Api | None = None, seconds: float = 0.01) -> list[bytes]:
+    """Return the packets that the room is sent within so many seconds."""
     api = api or Api()
-    messages = RoomMessages(api.send_data)
+    messages = RoomMessages(api.send_data, rendering(ROOM))
     for each in news:
         messages.notify(each)
     assert api.sent == []
     running = asyncio.create_task(messages.run())
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(seconds)
     assert not running.done()
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     return api.sent
 
 
-async def told(*news: News, api: Api | None = None) -> list[dict[str, Any]]:
-    """What the room is told, under the default configuration unless the news brings another."""
-    return [json.loads(packet) for packet in await packets(configured(), *news, api=api)]
+async def told(*news: News, api: Api | None = None, seconds: float = 0.01) -> list[dict[str, Any]]:
+    """Return what the room is told, under the default configuration unless the news brings another."""
+    return [json.loads(packet) for packet in await packets(configured(), *news, api=api, seconds=seconds)]
+
+
+class TestOnce:
+    """Warnings are logged once."""
+
+    def test_what_is_hardly_meant(self, caplog: pytest.LogCaptureFixture) -> None:
+        """Once at WARNING, and again only when it has changed."""
+        logs, text = Logs(rendering(ROOM)), '{"bouncer": {"exempt": {"identity": ["a.*"]}}}'
+        dispatch = Layer(DISPATCH, "theirs", shared=True, expected=True)
+        for layers in ([dispatch], [dispatch], [dispatch, Layer("room metadata", text, shared=True)]):
+            logs.notify(Configured(load(layers, BUILTIN)))
+        said = [record for record in caplog.records if record.msg == "configuration questionable"]
+
+        assert [record.levelname for record in said] == ["WARNING", "WARNING"]
+        assert [len(record.__dict__["warnings"]) for record in said] == [1, 2]
+
+    @pytest.mark.parametrize(
+        ("duplicates", "names", "told"),
+        [
+            ({}, ["", "x", ""], [2]),
+            ({}, ["x"], []),
+            (None, [""], []),
+            ({"unnamed": True}, [""], []),
+            ({"key": "attribute:desk"}, [""], []),
+        ],
+    )
+    def test_agents_that_duplicates_does_not_judge(
+        self, duplicates: Any, names: list[str], told: list[int], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The warning names the option that would."""
+        caplog.set_level(logging.INFO)
+        logs = Logs(rendering(ROOM))
+        logs.notify(configured(policies={"duplicates": duplicates}))
+        house = Room(participants=tuple(agent(f"A{number}", name) for number, name in enumerate(names)))
+        for at in (1, 2):
+            logs.notify(Decided(at, house, Decision(), Ledger()))
+        said = [record.__dict__ for record in caplog.records if record.msg == "unnamed agents not judged"]
+
+        assert [record["agents"] for record in said] == told
+        assert all("unnamed" in record["option"] for record in said)
+
+    def test_control_characters_are_escaped(self) -> None:
+        """In every field of a record, whatever the format."""
+        record = logging.LogRecord("bouncer", logging.INFO, __file__, 1, "x\x1b", None, None)
+        record.__dict__.update(name_of="a\u202eb", all_of_them=["c\x9b", {"d\x7f": 1}], count=3)
+
+        assert Plainly().filter(record)
+        facts = (record.msg, *(record.__dict__[key] for key in ("name_of", "all_of_them", "count")))
+        assert facts == ("x\\u001b", "a\\u202eb", ["c\\u009b", {"d\\u007f": 1}], 3)
 
 
 class TestMessages:
-    """Data packets with a JSON object each: who, why, and what was done."""
+    """Data packets with one JSON object each: which agent, why, and what was done."""
 
     @pytest.mark.parametrize(
         ("news", "message"),
@@ -324,11 +381,11 @@ class TestMessages:
             (Reported(finding()), SENT | {"event": "reported"}),
             (Reported(finding(index=1)), SENT | {"event": "reported", "policy": "idle_timeout[1]"}),
             (
-                HeldBack(Hold(finding(), Held.BUDGET)),
-                SENT | {"event": "held", "held_by": "max_per_minute", "doubt": ""},
+                HeldBack(Hold(finding(), HeldBy.BUDGET)),
+                SENT | {"event": "held", "held_by": "max_per_minute"},
             ),
             (
-                HeldBack(Hold(finding(doubt="may be at work"), Held.DOUBT)),
+                HeldBack(Hold(finding(doubt="may be at work"), HeldBy.DOUBT)),
                 SENT | {"event": "held", "held_by": "doubt", "doubt": "may be at work"},
             ),
             (Evicted(finding(), Outcome.REMOVED, 1), SENT | {"event": "evicted", "outcome": "removed"}),
@@ -338,7 +395,8 @@ class TestMessages:
             (Evicted(finding(), Outcome.FAILED, 1), SENT | {"event": "failed", "outcome": "failed"}),
             (
                 refused(kept=Config()),
-                {
+                ENVELOPE
+                | {
                     "event": "config_error",
                     "mode": "enforce",
                     "errors": [{"path": "$.bouncer.mode", "message": "must be right"}],
@@ -349,7 +407,7 @@ class TestMessages:
         ],
     )
     async def test_what_the_room_is_told(self, news: News, message: dict[str, Any]) -> None:
-        """One message each."""
+        """Each event is one message."""
         assert await told(news) == [message]
 
     @pytest.mark.parametrize(
@@ -364,7 +422,7 @@ class TestMessages:
         ],
     )
     async def test_nothing_happens(self, news: News) -> None:
-        """What we did not do, and our own troubles, are no news for the room."""
+        """The room is not told what we did not do, nor about our own problems."""
         assert await told(news) == []
 
     async def test_in_the_order_in_which_it_happened(self) -> None:
@@ -380,12 +438,12 @@ class TestMessages:
     @pytest.mark.parametrize("mode", ["enforce", "dry_run"])
     async def test_each_message_has_the_mode(self, mode: str) -> None:
         """A dry run says that it is one."""
-        (message,) = await told(configured(mode=mode), Evicted(finding(), Outcome.WOULD, 0))
+        (message,) = await told(configured(mode=mode), Reported(finding()))
 
         assert (message["event"], message["mode"]) == ("reported", mode)
 
     async def test_announce_false_turns_all_of_it_off(self) -> None:
-        """Errors in a later configuration too; until it is true again."""
+        """It also hides errors in a later configuration, until it is true again."""
         silent: list[News] = [
             Noticed(finding(), 9),
             Reported(finding()),
@@ -396,15 +454,42 @@ class TestMessages:
         assert await told(configured(announce=False), *silent) == []
         assert len(await told(configured(announce=False), *silent, configured(announce=True), Reported(finding()))) == 1
 
+    async def test_the_room_is_told_only_what_is_wrong_with_its_own_metadata(self) -> None:
+        """A job's metadata and BOUNCER_CONFIG may hold private values."""
+        problems = [
+            Problem(DISPATCH, "$.patient", "7"),
+            Problem("room metadata", "$.bouncer", "x"),
+            Problem(COMBINED, "$", "secret"),
+        ]
+        (packet,) = await packets(Refused(ConfigError(problems), None))
+        message = json.loads(packet)
+
+        assert message["errors"] == [{"path": "$.bouncer", "message": "x"}, {"path": "$", "message": ELSEWHERE}]
+        assert message["total"] == 3
+
+    async def test_it_may_begin_silently(self) -> None:
+        """The worker's own configuration applies until the room's is known."""
+        sent: list[bytes] = []
+
+        async def send(packet: bytes) -> None:
+            sent.append(packet)
+
+        messages = RoomMessages(send, rendering(ROOM), announce=False)
+        messages.notify(refused())
+        task = asyncio.create_task(messages.run())
+        await asyncio.sleep(0)
+        task.cancel()
+        assert sent == []
+
     async def test_a_first_configuration_that_is_refused_is_told(self) -> None:
-        """Nothing has been said against announcing; and nothing is in force."""
+        """Nothing forbids announcing, and nothing is in force."""
         (packet,) = await packets(refused())
 
         assert json.loads(packet)["event"] == "config_error"
         assert json.loads(packet)["kept"] is False
 
     async def test_of_many_problems_the_first_are_told(self) -> None:
-        """And how many there are."""
+        """The message also says how many there are."""
         many = [Problem("room metadata", f"$.bouncer.x{i}", "is unknown here") for i in range(5000)]
         (message,) = await told(refused(*many))
 
@@ -412,13 +497,21 @@ class TestMessages:
         assert message["errors"][0] == {"path": "$.bouncer.x0", "message": "is unknown here"}
         assert 1 <= len(message["errors"]) <= 100
 
+    async def test_the_room_is_told_only_about_its_own_metadata(self) -> None:
+        """Another layer's paths and values stay in the worker's log."""
+        elsewhere = Problem("dispatch metadata", "$.bouncer.patient_ana", "is unknown here")
+        packet = (await packets(refused(elsewhere)))[0]
+
+        assert b"patient" not in packet
+        assert json.loads(packet)["errors"] == [{"path": "$", "message": ELSEWHERE}]
+
     @pytest.mark.parametrize("letter", ["x", "é", "語", "😀", '"', "\\", "\0", "\ud800"])
     @pytest.mark.parametrize("size", [300, 2_000, 100_000])
     async def test_a_packet_is_never_too_large(self, letter: str, size: int) -> None:
-        """Whatever identities, names and reasons are made of; names can have 64 KiB, and policies may say anything."""
+        """Whatever identities, names and reasons contain. Names can have 64 KiB, and policies may say anything."""
         text = letter * size
         found = finding(identity=text, name=text, reason=text, doubt=text)
-        news: list[News] = [Noticed(found, 9), Reported(found), HeldBack(Hold(found, Held.DOUBT))]
+        news: list[News] = [Noticed(found, 9), Reported(found), HeldBack(Hold(found, HeldBy.DOUBT))]
         news += [Evicted(found, outcome, 1) for outcome in Outcome]
 
         assert max(len(packet) for packet in await packets(*news)) < PACKET
@@ -426,47 +519,103 @@ class TestMessages:
     @pytest.mark.parametrize("letter", ["x", "é", "語", "😀", '"', "\\", "\0", "\ud800"])
     @pytest.mark.parametrize("size", [300, 2_000, 100_000])
     async def test_nor_by_what_is_wrong_with_a_configuration(self, letter: str, size: int) -> None:
-        """A path is as deep as somebody nested it."""
+        """A path can be as long as the JSON is deep."""
         long = Problem("room metadata", f"$.bouncer.{letter * size}", letter * size)
         (packet,) = await packets(refused(*[long] * 20))
 
         assert len(packet) < PACKET
 
     async def test_a_short_text_is_told_whole(self) -> None:
-        """Also if it isn't English."""
+        """Even if it isn't English."""
         found = finding(identity="агент Ана 😀", reason="x" * 250)
         (message,) = await told(Reported(found))
 
         assert (message["identity"], message["reason"]) == ("агент Ана 😀", "x" * 250)
 
     async def test_a_lone_surrogate_spoils_nothing(self) -> None:
-        """It is no text, so it can't be sent as it is."""
+        """It is not valid text, so it can't be sent as it is."""
         (message,) = await told(Reported(finding(identity="a\ud800b")))
 
         assert message["identity"].startswith("a")
 
+    @virtual
     async def test_what_waits_is_bounded(self) -> None:
-        """While nothing can be sent, the newest are dropped, and nobody waits."""
-        news = [Reported(finding(sid=f"PA_{i}")) for i in range(10 * MAX_WAITING)]
+        """While nothing can be sent, the newest messages are dropped, and nothing waits for them."""
+        news = [Reported(finding(identity=f"A{i}")) for i in range(10 * MAX_WAITING)]
 
-        assert [message["sid"] for message in await told(*news)] == [f"PA_{i}" for i in range(MAX_WAITING)]
+        messages = await told(*news, seconds=600)
+
+        assert [message["identity"] for message in messages] == [f"A{i}" for i in range(MAX_WAITING)]
+
+    @virtual
+    async def test_a_room_is_told_so_much_a_minute(self) -> None:
+        """The rest waits."""
+        news = [Reported(finding(identity=f"A{i}")) for i in range(2 * PER_MINUTE)]
+
+        assert len(await told(*news, seconds=50)) == PER_MINUTE
+        assert len(await told(*news, seconds=70)) == 2 * PER_MINUTE
+
+    @virtual
+    async def test_the_last_word_is_sent_and_repetitions_ever_less_often(self) -> None:
+        """A configuration that flips, or an agent whose notice is given again and again."""
+        api = Api()
+        messages = RoomMessages(api.send_data, rendering(ROOM))
+        running = asyncio.create_task(messages.run())
+        for i in range(1000):
+            messages.notify(Reported(finding(reason=f"reason {i}")))
+            await asyncio.sleep(0.1)
+        assert 5 <= len(api.sent) <= 8
+        await asyncio.sleep(61)
+        assert json.loads(api.sent[-1])["reason"] == "reason 999"
+        count = len(api.sent)
+        await asyncio.sleep(FORGOTTEN)
+        for _ in range(2):
+            messages.notify(Reported(finding()))
+            await asyncio.sleep(1.5)
+        running.cancel()
+
+        assert len(api.sent) == count + 2
+
+    @virtual
+    async def test_a_notice_that_had_to_wait_says_how_much_time_is_left(self) -> None:
+        """One whose time is over is not given."""
+        news = [Noticed(finding(identity=f"A{i}"), 70.0 if i < 90 else 30.0) for i in range(120)]
+
+        messages = await told(*news, seconds=100)
+
+        assert [m["due_in"] for m in messages] == [70.0] * 60 + [10.0] * 30
+
+    async def test_a_message_is_signed(self) -> None:
+        """The signature is the last field, over the bytes that the message has without it."""
+        api = Api()
+        messages = RoomMessages(api.send_data, rendering(ROOM), sign=lambda body: f"signed-{len(body)}")
+        messages.notify(Reported(finding(reason="naïve, \U0001f642")))
+        running = asyncio.create_task(messages.run())
+        await asyncio.sleep(0.01)
+        running.cancel()
+        (packet,) = api.sent
+
+        signed = packet[: packet.rindex(b', "sig": "')] + b"}"
+        assert json.loads(packet) == json.loads(signed) | {"sig": f"signed-{len(signed)}"}
 
     @pytest.mark.parametrize("trouble", list(Trouble))
+    @virtual
     async def test_a_message_that_cannot_be_sent_is_lost(self, trouble: Trouble) -> None:
-        """And no other."""
+        """Only that one is lost. If the worker has no calls left, it is sent later."""
         api = Api()
         api.troubles = [None, trouble]
-        news = [Reported(finding(sid=f"PA_{i}")) for i in range(4)]
+        news = [Reported(finding(identity=f"A{i}")) for i in range(4)]
+        kept = ["A1"] if trouble is Trouble.THROTTLED else []
 
-        assert [message["sid"] for message in await told(*news, api=api)] == ["PA_0", "PA_2", "PA_3"]
+        assert [m["identity"] for m in await told(*news, api=api, seconds=3)] == ["A0", *kept, "A2", "A3"]
 
     async def test_what_comes_while_it_runs_is_sent(self) -> None:
-        """Without waiting for more."""
+        """It is sent without waiting for more."""
         api = Api()
-        messages = RoomMessages(api.send_data)
+        messages = RoomMessages(api.send_data, rendering(ROOM))
         running = asyncio.create_task(messages.run())
         for i in range(3):
-            messages.notify(Reported(finding(sid=f"PA_{i}")))
+            messages.notify(Reported(finding(identity=f"A{i}")))
             await asyncio.sleep(0.01)
             assert len(api.sent) == i + 1
         running.cancel()

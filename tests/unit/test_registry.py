@@ -12,7 +12,9 @@ from pydantic import TypeAdapter
 from pydantic_core import PydanticUndefined
 
 from bouncer import Policy, Room
-from bouncer.config import Layer, load, option_docs, options_model
+from bouncer.configuration.load import load
+from bouncer.configuration.model import Layer
+from bouncer.configuration.options import option_docs, options_model, own_keys
 from bouncer.policy import Rule
 from policies import BUILTIN
 
@@ -21,13 +23,27 @@ REQUIRED = PydanticUndefined
 CONTRACT: Mapping[str, Mapping[str, Any]] = {
     "allow_list": {"agent_names": REQUIRED, "grace": 0},
     "crosstalk": {"overlap": 3},
-    "deny_list": {"agent_names": [], "identities": [], "grace": 0},
-    "duplicates": {"key": "agent_name", "max": 1, "keep": "oldest", "grace": 2, "unnamed": False},
+    "deny_list": {"agent_names": [], "identities": [], "who": None, "grace": 0},
+    "duplicates": {
+        "key": "agent_name",
+        "max": 1,
+        "keep": "oldest",
+        "grace": 2,
+        "wait_for_life": 25,
+        "unnamed": False,
+    },
     "empty_room": {"grace": 20, "never_joined": 120},
-    "human_takeover": {"identity": [], "attributes": {}, "grace": 3},
-    "idle_timeout": {"timeout": 300},
+    "human_takeover": {
+        "identity": [],
+        "agent_name": [],
+        "name": [],
+        "attributes": {},
+        "metadata": [],
+        "grace": 3,
+    },
+    "idle_timeout": {"timeout": 300, "unseen": "hold"},
     "lone_chatter": {"timeout": 60, "keep": "none"},
-    "max_agents": {"max": REQUIRED, "grace": 2},
+    "max_agents": {"max": REQUIRED, "grace": 2, "wait_for_life": 25},
     "max_lifetime": {"limit": REQUIRED},
     "no_return": {"window": 60},
     "orphaned_avatar": {"grace": 5},
@@ -35,13 +51,13 @@ CONTRACT: Mapping[str, Mapping[str, Any]] = {
     "superseded": {"by": REQUIRED, "grace": 2},
     "unresponsive": {"timeout": 20},
 }
-"""For each policy its own options, in the order in which they are documented."""
+"""Each policy's own options, in the order of their documentation."""
 COMMON: Mapping[str, Any] = {"action": "evict", "notice": 0, "only": None}
 REPORTING = {"unresponsive"}
 """Policies whose `action` is `report` unless the configuration says otherwise."""
 HEARING = {"crosstalk": "useful", "idle_timeout": "useful", "lone_chatter": "needed", "unresponsive": "needed"}
 CLEARING = {"allow_list", "deny_list", "human_takeover", "superseded", "max_lifetime", "no_return"}
-"""Policies that may evict the last agent even under `keep_last_agent`."""
+"""Policies that may evict the last agent despite `keep_last_agent`."""
 
 LEAST: Mapping[str, Mapping[str, Any]] = {
     "allow_list": {"agent_names": ["a*"]},
@@ -51,13 +67,13 @@ LEAST: Mapping[str, Mapping[str, Any]] = {
     "max_lifetime": {"limit": 3600},
     "superseded": {"by": {"triage": ["billing"]}},
 }
-"""The least that a configuration has to say, for the policies for which `{}` is not enough."""
+"""The smallest configuration of policies for which `{}` is not enough."""
 
 each_policy = pytest.mark.parametrize("policy", BUILTIN, ids=lambda policy: policy.name)
 
 
 def configured(policy: type[Policy], **options: Any) -> Rule:
-    """The rule that room metadata with this policy makes."""
+    """Return the rule that room metadata with this policy makes."""
     patch = {"duplicates": None, policy.name: options} if policy.name != "duplicates" else {policy.name: options}
     (rule,) = load([Layer("room metadata", json.dumps({"bouncer": {"policies": patch}}), shared=True)], BUILTIN).rules
     return rule
@@ -70,20 +86,22 @@ def test_the_policies_are_those_of_the_contract() -> None:
 
 @each_policy
 def test_its_options_and_their_defaults_are_those_of_the_contract(policy: type[Policy]) -> None:
-    """Its own ones first, then those that every policy takes."""
+    """Its own options come first, then the common ones."""
     model = options_model(policy)
     defaults = {
-        name: REQUIRED if option.is_required() else TypeAdapter(Any).dump_python(option.default, mode="json")
+        option.alias or name: (
+            REQUIRED if option.is_required() else TypeAdapter(Any).dump_python(option.default, mode="json")
+        )
         for name, option in model.model_fields.items()
     }
 
-    assert {option.name for option in fields(policy)} == set(CONTRACT[policy.name])  # type: ignore[arg-type]
+    assert {*own_keys(policy)} == {*CONTRACT[policy.name]}
     assert defaults == {**CONTRACT[policy.name], **COMMON, **({"action": "report"} if policy.name in REPORTING else {})}
 
 
 @each_policy
 def test_the_least_configuration_gives_the_defaults(policy: type[Policy]) -> None:
-    """What the metadata doesn't say is as the contract says."""
+    """Everything that the metadata omits has the contract's default."""
     least = LEAST.get(policy.name, {})
     rule = configured(policy, **least)
 
@@ -91,29 +109,32 @@ def test_the_least_configuration_gives_the_defaults(policy: type[Policy]) -> Non
     assert (rule.id, rule.index, rule.notice, rule.only) == (policy.name, 0, 0, None)
     assert rule.action == ("report" if policy.name in REPORTING else "evict")
     assert {
-        option.name: TypeAdapter(Any).dump_python(getattr(rule.policy, option.name), mode="json")
-        for option in fields(policy)  # type: ignore[arg-type]
+        key: TypeAdapter(Any).dump_python(getattr(rule.policy, option.name), mode="json")
+        for key, option in zip(own_keys(policy), fields(policy), strict=True)  # type: ignore[arg-type]
     } == {**CONTRACT[policy.name], **least}
 
 
 @each_policy
 def test_it_takes_what_every_policy_takes(policy: type[Policy]) -> None:
-    """`action`, `notice` and `only`."""
-    rule = configured(policy, **LEAST.get(policy.name, {}), action="report", notice=7, only=["a*"])
+    """`action`, `notice` and `only`; a notice has to be shorter than the time that the rule gives, if it gives any."""
+    longer = {"grace": 9} if "grace" in CONTRACT[policy.name] else {"overlap": 9} if policy.name == "crosstalk" else {}
+    notice = 0 if policy.name == "no_return" else 7
+    options = {**LEAST.get(policy.name, {}), **longer, "action": "report", "notice": notice, "only": ["a*"]}
+    rule = configured(policy, **options)
 
-    assert (rule.action, rule.notice, rule.only) == ("report", 7, ("a*",))
+    assert (rule.action, rule.notice, rule.only) == ("report", notice, ("a*",))
 
 
 @each_policy
 def test_what_the_engine_has_to_know_of_it(policy: type[Policy]) -> None:
-    """Whether its facts depend on hearing, and whether it may evict the last agent."""
+    """How it depends on hearing, and if it may evict the last agent."""
     assert getattr(policy, "hearing", "unused") == HEARING.get(policy.name, "unused")
     assert configured(policy, **LEAST.get(policy.name, {})).may_clear_room == (policy.name in CLEARING)
 
 
 @each_policy
 def test_it_is_a_frozen_slotted_record_in_a_file_of_its_name(policy: type[Policy]) -> None:
-    """So it can't remember anything, and one knows where to look."""
+    """It can't remember anything, and is easy to find."""
     made = configured(policy, **LEAST.get(policy.name, {})).policy
 
     assert policy.__module__ == f"policies.{policy.name}"
@@ -128,22 +149,22 @@ def test_it_is_a_frozen_slotted_record_in_a_file_of_its_name(policy: type[Policy
 
 
 @each_policy
-def test_nobody_is_there_and_nobody_is_due(policy: type[Policy]) -> None:
+def test_an_empty_room_has_no_verdicts(policy: type[Policy]) -> None:
     """An empty room is no special case."""
     assert list(configured(policy, **LEAST.get(policy.name, {})).policy.evaluate(Room())) == []
 
 
 @each_policy
 def test_it_is_documented(policy: type[Policy]) -> None:
-    """Its docstring is its page: whom it evicts, what counts, what doesn't, what it won't notice. So is each option."""
+    """Its docstring is its page: what counts, what does not, what it misses. So is each option."""
     page = inspect.cleandoc(policy.__doc__ or "")
     first, _, rest = page.partition("\n\n")
     options = option_docs(policy)
 
     assert (sys.modules[policy.__module__].__doc__ or "").endswith(".")
     assert "\n" not in first
-    assert any(words in first for words in ("has to leave", "have to leave", "is reported"))
+    assert any(words in first for words in ("must leave", "is reported"))
     for part in ("What counts", "What doesn't", "What it won't notice"):
         assert part in rest
-    assert set(options) == set(CONTRACT[policy.name])
+    assert [*options] == [option.name for option in fields(policy)]  # type: ignore[arg-type]
     assert all(text.endswith(".") for text in options.values())

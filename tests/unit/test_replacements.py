@@ -1,4 +1,4 @@
-"""Rooms that have lost their bouncer though nobody wanted that: who gets a successor, when, and who doesn't."""
+"""Rooms that lost their bouncer unintentionally: which get a successor, and when."""
 
 import asyncio
 import logging
@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import pytest
 from livekit.protocol import agent, models
 
-from bouncer.adapter.replacements import AT_ONCE, GIVE_UP_AFTER, Replacements
-from bouncer.api import ApiError, Trouble
+from bouncer.adapter.replacements import AT_ONCE, GIVE_UP_AFTER, LOST_PER_MINUTE, Replacements
 from bouncer.events import Info, Job
+from bouncer.ports import ApiError, Trouble
 from bouncer.room import GUARDING_ATTRIBUTE, Kind
 from tests.virtual import virtual
 
@@ -19,18 +19,18 @@ LATENCY = 0.01
 
 @dataclass
 class LostRoom:
-    """A room that our job was in; with the dispatches of two bouncers, unless the test says otherwise."""
+    """A room that our job was in, with the dispatches of two bouncers unless the test says otherwise."""
 
     dispatches: set[str] = field(default_factory=lambda: {OURS, OTHER})
     comes_after: float = 2.0
-    """Seconds after which a worker that is dispatched guards the room; infinity if none is free."""
+    """Seconds until a dispatched worker guards the room; infinity if none is free."""
     down: set[str] = field(default_factory=set)
     """The calls that fail."""
     lose_answers: bool = False
-    """Whether a dispatch is made, and the answer lost."""
+    """True if a dispatch is created but the answer is lost."""
     calls: list[tuple[float, str]] = field(default_factory=list)
     jobs: list[tuple[float, str]] = field(default_factory=list)
-    """The dispatches that somebody has taken, each with when it guards the room."""
+    """The dispatches that a worker has taken, each with when it guards the room."""
     made: int = 0
 
     def __post_init__(self) -> None:
@@ -47,12 +47,12 @@ class LostRoom:
             raise ApiError(Trouble.UNAVAILABLE, "the line is dead")
 
     async def list_dispatches(self) -> frozenset[str]:
-        """All that are there."""
+        """Return all dispatches."""
         await self._call("list_dispatches")
         return frozenset(self.dispatches)
 
     async def dispatch_successor(self) -> str:
-        """Make one; whoever is free takes it now, or nobody ever does."""
+        """Create a dispatch. A free worker takes it now, or none ever does."""
         await self._call("dispatch_successor")
         self.made += 1
         dispatch = f"AD_{self.made}"
@@ -70,12 +70,17 @@ class LostRoom:
         self.dispatches.discard(dispatch)
         return there
 
+    async def take_back_surplus(self) -> tuple[str, ...]:
+        """There is none."""
+        await self._call("take_back_surplus")
+        return ()
+
     def _here(self) -> list[str]:
         now = asyncio.get_running_loop().time()
         return [dispatch for at, dispatch in self.jobs if at <= now and dispatch in self.dispatches]
 
     async def list_participants(self, *, urgent: bool = False) -> tuple[Info, ...]:  # noqa: ARG002
-        """The bouncers that have come."""
+        """Return the bouncers that have joined."""
         await self._call("list_participants")
         says = {GUARDING_ATTRIBUTE: "true"}
         return tuple(
@@ -90,20 +95,20 @@ class LostRoom:
 
 
 class Server:
-    """Whether it knows the worker."""
+    """A server that knows the worker, or doesn't."""
 
     def __init__(self, *, knows_us: bool = True) -> None:
         self.knows_us = knows_us
         self.replacements = Replacements(lambda: self.knows_us)
 
     def register(self) -> None:
-        """Come to know it."""
+        """Register the worker."""
         self.knows_us = True
         self.replacements.registered()
 
 
 async def replaced(room: LostRoom, within: float = 120) -> None:
-    """Look for a successor for so long."""
+    """Look for a successor for that long."""
     server = Server()
     server.replacements.begin(room, room.job)
     await asyncio.sleep(within)
@@ -112,7 +117,7 @@ async def replaced(room: LostRoom, within: float = 120) -> None:
 
 @virtual
 async def test_one_takes_the_place_of_ours() -> None:
-    """So there are as many as before; another bouncer's dispatch is none of our business."""
+    """There are as many as before; another bouncer's dispatch stays untouched."""
     room = LostRoom()
 
     await replaced(room)
@@ -123,7 +128,7 @@ async def test_one_takes_the_place_of_ours() -> None:
 
 @virtual
 async def test_ours_stays_until_another_guards_the_room() -> None:
-    """Should we end meanwhile, a server that starts the room again on another node gives it a bouncer."""
+    """If we end in the meantime, a server that moves the room to another node gives it a bouncer."""
     room = LostRoom(comes_after=10)
 
     await replaced(room, within=9)
@@ -133,8 +138,8 @@ async def test_ours_stays_until_another_guards_the_room() -> None:
 
 @virtual
 @pytest.mark.parametrize("left", [set[str](), {OTHER}], ids=["closed", "sent away"])
-async def test_none_where_nobody_wants_one(left: set[str]) -> None:
-    """The room was closed, and a dispatch would open it again; or our dispatch was deleted."""
+async def test_none_if_none_is_wanted(left: set[str]) -> None:
+    """The room was closed and a dispatch would reopen it, or our dispatch was deleted."""
     room = LostRoom(dispatches=left)
 
     await replaced(room)
@@ -144,8 +149,8 @@ async def test_none_where_nobody_wants_one(left: set[str]) -> None:
 
 
 @virtual
-async def test_none_where_nobody_wants_one_any_more() -> None:
-    """It was so after the first attempt, which brought nobody."""
+async def test_none_if_none_is_wanted_any_more() -> None:
+    """That changed after the first attempt, which brought no bouncer."""
     room = LostRoom(comes_after=float("inf"))
     asyncio.get_running_loop().call_later(15, room.dispatches.clear)
 
@@ -156,8 +161,8 @@ async def test_none_where_nobody_wants_one_any_more() -> None:
 
 
 @virtual
-async def test_a_dispatch_that_brings_nobody_is_made_anew() -> None:
-    """No worker was free, and the server never offers it again. There is never more than one of them."""
+async def test_a_dispatch_without_a_worker_is_renewed() -> None:
+    """No worker was free, and the server never offers it again. There is never more than one."""
     room = LostRoom(comes_after=float("inf"))
     most = 0
 
@@ -180,7 +185,7 @@ async def test_a_dispatch_that_brings_nobody_is_made_anew() -> None:
 
 @virtual
 async def test_what_was_asked_for_counts_though_the_answer_was_lost() -> None:
-    """Its bouncer comes; a second one would be one more than there were."""
+    """Its bouncer comes; a second one would be a surplus."""
     room = LostRoom(lose_answers=True)
 
     await replaced(room)
@@ -191,7 +196,7 @@ async def test_what_was_asked_for_counts_though_the_answer_was_lost() -> None:
 
 @virtual
 async def test_what_could_not_be_taken_back_counts_too() -> None:
-    """Nobody took it in time, and then nothing could be deleted."""
+    """No worker took it in time, and then it could not be deleted."""
     room = LostRoom(comes_after=25, down={"delete_dispatch"})
 
     await replaced(room)
@@ -202,7 +207,7 @@ async def test_what_could_not_be_taken_back_counts_too() -> None:
 
 @virtual
 async def test_as_long_as_the_server_is_away_it_is_asked_ever_more_seldom() -> None:
-    """Its API, that is: the worker itself is still registered."""
+    """This is about the API: the worker itself is still registered."""
     room = LostRoom(down={"all"})
     server = Server()
     server.replacements.begin(room, room.job)
@@ -219,7 +224,7 @@ async def test_as_long_as_the_server_is_away_it_is_asked_ever_more_seldom() -> N
 
 @virtual
 async def test_nothing_is_asked_while_the_worker_is_not_registered() -> None:
-    """There is no server, or nobody to take the room. As soon as it is, nobody waits for the end of a pause."""
+    """There is no server to ask. Registration ends every pause at once."""
     room, server = LostRoom(), Server(knows_us=False)
     server.replacements.begin(room, room.job)
     await asyncio.sleep(300)
@@ -233,7 +238,7 @@ async def test_nothing_is_asked_while_the_worker_is_not_registered() -> None:
 
 @virtual
 async def test_a_server_that_is_back_is_not_stormed() -> None:
-    """A hundred rooms were lost: a few are looked after at a time, and all within half a minute."""
+    """Of a hundred lost rooms a few are handled at a time, and all within half a minute."""
     rooms, server = [LostRoom() for _ in range(100)], Server(knows_us=False)
     for room in rooms:
         server.replacements.begin(room, room.job)
@@ -252,7 +257,7 @@ async def test_a_server_that_is_back_is_not_stormed() -> None:
 @virtual
 @pytest.mark.parametrize("knows_us", [True, False])
 async def test_it_gives_up_some_day(knows_us: bool, caplog: pytest.LogCaptureFixture) -> None:  # noqa: FBT001
-    """Nothing is asked any more; our dispatch stays, as whoever looks can see."""
+    """Nothing is asked any more. Our dispatch stays, for anyone to see."""
     room, server = LostRoom(comes_after=float("inf")), Server(knows_us=knows_us)
     server.replacements.begin(room, room.job)
     await asyncio.sleep(GIVE_UP_AFTER + 1)
@@ -268,7 +273,7 @@ async def test_it_gives_up_some_day(knows_us: bool, caplog: pytest.LogCaptureFix
 @virtual
 @pytest.mark.parametrize("knows_us", [True, False])
 async def test_it_ends_with_the_worker(knows_us: bool, caplog: pytest.LogCaptureFixture) -> None:  # noqa: FBT001
-    """At once, and for good, whatever it waits for."""
+    """It ends at once and for good, whatever it waits for."""
     caplog.set_level(logging.INFO)
     room, server = LostRoom(comes_after=15), Server(knows_us=knows_us)
     server.replacements.begin(room, room.job)
@@ -283,4 +288,16 @@ async def test_it_ends_with_the_worker(knows_us: bool, caplog: pytest.LogCapture
 
     assert asyncio.get_running_loop().time() - ends_at == pytest.approx(60)
     assert len(room.calls) == asked
-    assert caplog.messages == ["to be replaced", "not replaced"]
+    assert caplog.messages == ["successor requested", "not replaced"]
+
+
+@virtual
+@pytest.mark.parametrize(("never_began", "get_one"), [(True, LOST_PER_MINUTE), (False, 40)])
+async def test_jobs_that_never_began_get_few_successors(never_began: bool, get_one: int) -> None:  # noqa: FBT001
+    """Successors that fail in the same way would never end. The others can wait their turn."""
+    rooms, server = [LostRoom() for _ in range(40)], Server()
+    for room in rooms:
+        server.replacements.begin(room, room.job, never_began=never_began)
+    await asyncio.sleep(60)
+
+    assert [room.made for room in rooms].count(1) == get_one

@@ -1,31 +1,39 @@
-"""What the environment may say, and how it is told that it may not."""
+"""The environment: what it may say, and how mistakes are reported."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
-from bouncer.config import Layer, load
-from bouncer.settings import Settings, SettingsError, from_environment
+from bouncer.configuration.load import load
+from bouncer.configuration.model import Layer
+from bouncer.configuration.settings import VARIABLES, Settings, SettingsError, from_environment
 from policies import BUILTIN
 
 
 def read(**environment: str) -> Settings:
-    """The settings that these variables make."""
+    """Return the settings that these variables make."""
     return from_environment(environment, BUILTIN)
 
 
 def complaints(**environment: str) -> list[str]:
-    """What is wrong with these variables, one line each."""
+    """Return what is wrong with these variables, a line each."""
     with pytest.raises(SettingsError) as refused:
         read(**environment)
     return str(refused.value).splitlines()
 
 
 def test_without_any_variable() -> None:
-    """Everything has a default; the port is the framework's affair."""
+    """Everything has a default. The port's is the framework's."""
     assert read() == Settings(
-        agent_name="bouncer", max_rooms=100, port=None, api_per_minute=600, max_speech=24, layers=()
+        agent_name="bouncer",
+        max_rooms=100,
+        port=None,
+        api_per_minute=600,
+        max_microphones=100,
+        max_speech=24,
+        layers=(),
     )
 
 
@@ -39,11 +47,14 @@ def test_without_any_variable() -> None:
         ("BOUNCER_PORT", "0", Settings(port=0)),
         ("BOUNCER_PORT", "65535", Settings(port=65535)),
         ("BOUNCER_API_PER_MINUTE", "60", Settings(api_per_minute=60)),
+        ("BOUNCER_MAX_MICROPHONES", "1", Settings(max_microphones=1)),
         ("BOUNCER_MAX_SPEECH", "1", Settings(max_speech=1)),
+        ("BOUNCER_HOST", "127.0.0.1", Settings(host="127.0.0.1")),
+        ("BOUNCER_PORT", "tcp://10.0.0.7:8081", Settings()),
     ],
 )
 def test_each_variable(variable: str, value: str, settings: Settings) -> None:
-    """Blanks around it don't matter, as they come from .env files."""
+    """Blanks around a value don't matter; .env files have them."""
     assert read(**{variable: value}) == settings
 
 
@@ -54,13 +65,14 @@ def test_each_variable(variable: str, value: str, settings: Settings) -> None:
         "BOUNCER_MAX_ROOMS",
         "BOUNCER_PORT",
         "BOUNCER_API_PER_MINUTE",
+        "BOUNCER_MAX_MICROPHONES",
         "BOUNCER_MAX_SPEECH",
         "BOUNCER_CONFIG",
     ],
 )
 @pytest.mark.parametrize("value", ["", "  "])
 def test_an_empty_variable_says_nothing(variable: str, value: str) -> None:
-    """As `BOUNCER_PORT=` in an .env file."""
+    """Like `BOUNCER_PORT=` in an .env file."""
     assert read(**{variable: value}) == Settings()
 
 
@@ -87,8 +99,8 @@ def test_variables_of_others_are_not_ours() -> None:
         ("BOUNCER_MAX_SPEECH", "0", "1 to 10000"),
     ],
 )
-def test_numbers_that_are_none(variable: str, value: str, allowed: str) -> None:
-    """The complaint names the variable, and says what is allowed."""
+def test_values_that_are_not_numbers(variable: str, value: str, allowed: str) -> None:
+    """The error names the variable, and says what is allowed."""
     (complaint,) = complaints(**{variable: value})
 
     assert complaint.startswith(f"{variable}: must be a whole number from {allowed}, not “{value[:40]}”")
@@ -96,7 +108,7 @@ def test_numbers_that_are_none(variable: str, value: str, allowed: str) -> None:
 
 
 def test_everything_wrong_at_once() -> None:
-    """Whoever deploys it learns all of it from one start."""
+    """One start reports every mistake."""
     lines = complaints(
         BOUNCER_MAX_ROOMS="0",
         BOUNCER_PORT="x",
@@ -116,7 +128,7 @@ def test_everything_wrong_at_once() -> None:
 
 
 class TestConfig:
-    """BOUNCER_CONFIG: JSON if it begins with a brace, else a path."""
+    """BOUNCER_CONFIG: JSON if it begins with a brace, otherwise a path."""
 
     TEXT = json.dumps({"bouncer": {"mode": "dry_run", "policies": {"idle_timeout": {"timeout": 60}}}})
 
@@ -128,7 +140,7 @@ class TestConfig:
         assert load(settings.layers, BUILTIN).mode == "dry_run"
 
     def test_a_file(self, tmp_path: Path) -> None:
-        """What goes wrong with it later on is reported with its path."""
+        """Later problems with it are reported with its path."""
         path = tmp_path / "bouncer.json"
         path.write_text(self.TEXT, encoding="utf-8")
         (layer,) = read(BOUNCER_CONFIG=f" {path}\n").layers
@@ -145,11 +157,11 @@ class TestConfig:
 
     @pytest.mark.parametrize("value", ["[1]", '"off"', "off", "bouncer: {}", "x\0y", "x" * 5000])
     def test_neither_json_nor_a_path(self, value: str) -> None:
-        """What doesn't begin with a brace is looked up as a file, and the complaint says so."""
+        """A value that doesn't begin with a brace is taken for a path, and the error says so."""
         assert complaints(BOUNCER_CONFIG=value)[0].startswith("BOUNCER_CONFIG: must be JSON that begins with “{”")
 
     def test_a_folder(self, tmp_path: Path) -> None:
-        """It is no file."""
+        """A folder is not a file."""
         (complaint,) = complaints(BOUNCER_CONFIG=str(tmp_path))
 
         assert complaint.startswith("BOUNCER_CONFIG: must be JSON")
@@ -191,8 +203,31 @@ class TestConfig:
         assert words in complaint
 
     def test_an_empty_file_is_no_configuration(self, tmp_path: Path) -> None:
-        """Somebody meant to configure something; the defaults would not be it."""
+        """Someone meant to configure something, and that was not the defaults."""
         path = tmp_path / "bouncer.json"
         path.write_text("\n", encoding="utf-8")
 
         assert complaints(BOUNCER_CONFIG=str(path))
+
+
+@pytest.mark.parametrize(
+    ("variable", "warning"),
+    [
+        ("BOUNCER_MAXROOMS", "BOUNCER_MAXROOMS: no such variable; did you mean BOUNCER_MAX_ROOMS?"),
+        ("BOUNCER_XYZZY", f"BOUNCER_XYZZY: no such variable; there are {', '.join(VARIABLES)}"),
+        ("BOUNCER_PORT_8081_TCP_ADDR", None),
+        ("BOUNCER_PORT_8081_TCP", None),
+        ("BOUNCER_SERVICE_HOST", None),
+        ("BOUNCER_SERVICE_PORT_HEALTH", None),
+        ("BOUNCERS", None),
+    ],
+)
+def test_unknown_variables(variable: str, warning: str | None) -> None:
+    """Each gets a warning, except those that Kubernetes sets for a Service named `bouncer`."""
+    assert read(**{variable: "x"}).warnings == ((warning,) if warning else ())
+
+
+def test_all_variables_are_known() -> None:
+    """No variable that we read is taken for a mistake."""
+    sources = [path.read_text(encoding="utf-8") for path in (Path(__file__).parents[2] / "bouncer").rglob("*.py")]
+    assert {name for text in sources for name in re.findall(r'"(BOUNCER_[A-Z_]+)"', text)} <= {*VARIABLES}

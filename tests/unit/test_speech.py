@@ -1,4 +1,4 @@
-"""Speech: what is made of the frames of a track, with the real detector where it matters, and doubles where it fails.
+"""Speech in the frames of a track, with the real detector where it matters, and stand-ins where it fails.
 
 That frames come from a real track like this is for tests/e2e/test_speech.py to show.
 """
@@ -25,7 +25,7 @@ from livekit.agents.vad import VAD, VADEvent, VADEventType, VADStream
 from livekit.plugins.silero import onnx_model
 
 from bouncer.adapter import speech as module
-from bouncer.adapter.speech import BEHIND, QUEUE, RATE, detector, listen, load_vad
+from bouncer.adapter.speech import BEHIND, QUEUE, RATE, detect, detector, load_vad
 from bouncer.hearing import FRAME, HANG
 from tests.sounds import NOISES, SPEECH, Sound, at, pcm, silence, speech
 from tests.virtual import virtual
@@ -72,7 +72,7 @@ class Stream:
 
 
 class Detector:
-    """A real one, of which is known how far it is."""
+    """A real detector that shows how far it is."""
 
     def __init__(self, vad: VAD) -> None:
         self._vad = vad
@@ -133,7 +133,7 @@ class DetectorStream:
 
 
 def frames(sound: Sound, samples: int = SAMPLES) -> Iterator[rtc.AudioFrame]:
-    """The sound in frames; the last one is as short as it comes."""
+    """Return the sound in frames; the last one may be short."""
     data = pcm(sound)
     for begin in range(0, len(data), 2 * samples):
         piece = data[begin : begin + 2 * samples]
@@ -142,7 +142,7 @@ def frames(sound: Sound, samples: int = SAMPLES) -> Iterator[rtc.AudioFrame]:
 
 @dataclass
 class Listening:
-    """A listener, what it is fed by and what it told."""
+    """A listener, its input, and what it told."""
 
     stream: Stream
     vad: Detector
@@ -151,11 +151,11 @@ class Listening:
 
     @property
     def words(self) -> list[bool]:
-        """What was told, without the dates."""
+        """Return what was told, without the dates."""
         return [speaking for _, speaking in self.told]
 
     async def plays(self, sound: Sound) -> None:
-        """Have it hear this, as fast as it can, or as much of it as it can."""
+        """Play this to it as fast as it can listen, or as much of it as it takes."""
         for frame in frames(sound):
             self.stream.frames.put_nowait(frame)
             del frame
@@ -165,14 +165,14 @@ class Listening:
             await self.vad.caught_up()
 
     async def ends(self) -> BaseException | None:
-        """Wait until it has ended; the reason."""
+        """Wait until it has ended, and return the reason."""
         (error,) = await asyncio.gather(self.task, return_exceptions=True)
         return error
 
 
 @asynccontextmanager
 async def listening(monkeypatch: pytest.MonkeyPatch, vad: object) -> AsyncIterator[Listening]:
-    """Listen to a track. Whatever happens, in the end all is closed and no task is left."""
+    """Listen to a track. In the end everything is closed and no task is left."""
     before = asyncio.all_tasks()
     stream = Stream()
     monkeypatch.setattr(rtc, "AudioStream", stream)
@@ -182,7 +182,7 @@ async def listening(monkeypatch: pytest.MonkeyPatch, vad: object) -> AsyncIterat
     def hear(at: float, *, speaking: bool) -> None:
         result.told.append((at, speaking))
 
-    result.task = asyncio.create_task(listen(cast(rtc.Track, stream), cast(VAD, detector), hear))
+    result.task = asyncio.create_task(detect(cast(rtc.Track, stream), cast(VAD, detector), hear))
     await asyncio.sleep(0)
     try:
         yield result
@@ -194,14 +194,14 @@ async def listening(monkeypatch: pytest.MonkeyPatch, vad: object) -> AsyncIterat
 
 
 def native() -> VAD:
-    """The other detector that there is."""
+    """Return the other detector that exists."""
     return NativeVAD(min_silence_duration=0.55, max_buffered_speech=0.0, prefix_padding_duration=0.0)
 
 
 @pytest.mark.parametrize("load", [load_vad, native])
 @pytest.mark.parametrize("db", [-15, -25, -40])
 async def test_each_utterance(load: Callable[[], VAD], db: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Speech begins and ends once for each, short or long, loud or faint; both detectors can be stood on."""
+    """Each begins and ends once, short or long, loud or faint, with either detector."""
     async with listening(monkeypatch, load()) as listener:
         for name in SPEECH:
             await listener.plays(PAUSE)
@@ -223,7 +223,7 @@ async def test_each_utterance(load: Callable[[], VAD], db: float, monkeypatch: p
 @pytest.mark.parametrize("db", [-15, -35])
 @pytest.mark.parametrize("noise", NOISES)
 async def test_noise_is_no_speech(noise: str, db: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """White or pink, tones, hum, ringing, hold music."""
+    """White and pink noise, tones, hum, ringing and hold music."""
     async with listening(monkeypatch, load_vad()) as listener:
         await listener.plays(at(NOISES[noise](5), db))
         await listener.plays(PAUSE)
@@ -232,7 +232,7 @@ async def test_noise_is_no_speech(noise: str, db: float, monkeypatch: pytest.Mon
 
 
 async def test_a_silent_track_has_no_detector(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It costs one while it sounds, and a moment longer."""
+    """A track has one while it sounds, and a moment longer."""
     async with listening(monkeypatch, load_vad()) as listener:
         tasks = len(asyncio.all_tasks())
         await listener.plays(silence(60))
@@ -248,7 +248,7 @@ async def test_a_silent_track_has_no_detector(monkeypatch: pytest.MonkeyPatch) -
 
 @dataclass
 class Script:
-    """A detector whose events are given, by how much it has heard; the stream that it has made."""
+    """A detector with given events after given amounts of sound, and the stream that it made."""
 
     events: list[tuple[float, VADEventType, float]]
     """When on its own clock it finds what, and how long that has lasted then."""
@@ -312,7 +312,7 @@ LOUD, QUIET = next(frames(at(NOISES["white"](1), -20))), next(frames(silence(1))
 async def test_the_dates(
     events: list[tuple[float, VADEventType, float]], told: list[tuple[float, bool]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the detector counts begins with the frame before the first loud one, as it was heard on our clock."""
+    """The detector's time begins with the frame before the first loud one, dated by our clock."""
     async with listening(monkeypatch, vad := Script(events)) as listener:
         began = asyncio.get_running_loop().time() + 4 * FRAME
         for frame in [QUIET] * 5 + [LOUD] * 8 + [QUIET] * 8:
@@ -328,7 +328,7 @@ async def test_the_dates(
 @pytest.mark.parametrize(("db", "heard"), [(-45, True), (-55, False)])
 @virtual
 async def test_a_sound_of_20_ms(db: float, heard: bool, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: FBT001 - a table
-    """It opens the gate, be it at the very end of a frame, as an utterance may begin; from -50 dB on."""
+    """From -50 dB on it opens the gate, even at the very end of a frame, as an utterance may begin."""
     sound = np.concatenate([silence(FRAME - 0.016), at(NOISES["white"](0.016), db)])
     async with listening(monkeypatch, vad := Script([])) as listener:
         for frame in frames(sound):
@@ -353,8 +353,8 @@ async def test_frames_of_any_length(samples: int, monkeypatch: pytest.MonkeyPatc
         assert await listener.ends() is None
 
 
-async def test_cancelled_while_somebody_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything is closed, a hundred times over."""
+async def test_cancelled_during_speech(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything is closed, a hundred times."""
     vad = load_vad()
     for _ in range(100):
         async with listening(monkeypatch, vad) as listener:
@@ -364,7 +364,7 @@ async def test_cancelled_while_somebody_speaks(monkeypatch: pytest.MonkeyPatch) 
 
 
 async def test_a_detector_that_raises(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So does the listener, after it has closed everything."""
+    """The listener raises too, after it has closed everything."""
 
     def fail(*_: object) -> float:
         raise ValueError("the test says so")
@@ -379,10 +379,10 @@ async def test_a_detector_that_raises(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("then", [LOUD, QUIET])
 @virtual
 async def test_a_detector_that_hangs(then: rtc.AudioFrame, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is given no more than a few seconds, of sound or of time."""
+    """It gets a few seconds at most, of sound or of time."""
 
     class Hanging(Script):
-        """Finds nothing, ever."""
+        """Never finds anything."""
 
         def _put(self, **event: Any) -> None:
             pass
@@ -401,7 +401,7 @@ async def test_a_detector_that_hangs(then: rtc.AudioFrame, monkeypatch: pytest.M
 
 @virtual
 async def test_a_stream_that_does_not_close(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is given up."""
+    """It is abandoned."""
     async with listening(monkeypatch, Script([])) as listener:
         listener.stream.close_takes = 1e9
         listener.task.cancel()
@@ -427,7 +427,7 @@ async def test_inference_does_not_block_the_loop(monkeypatch: pytest.MonkeyPatch
 
 
 async def test_no_audio_is_kept(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """Of all that was heard there is the last frame, for as long as the track is silent; nothing of it is logged."""
+    """Only the last frame is kept, while the track is silent. Nothing of it is logged."""
     caplog.set_level(logging.DEBUG)
     heard: weakref.WeakSet[Any] = weakref.WeakSet()
     take = Stream.__anext__
@@ -458,7 +458,7 @@ async def test_no_audio_is_kept(monkeypatch: pytest.MonkeyPatch, caplog: pytest.
 
 
 def test_one_module_alone_can_receive_audio() -> None:
-    """Nothing else of what a worker runs knows of audio streams or frames: `listen` hands out dates."""
+    """No other part of a worker handles audio streams or frames; `listen` yields dates."""
     sources = [ROOT / "agent.py", *(ROOT / "bouncer").rglob("*.py"), *(ROOT / "policies").rglob("*.py")]
     receiving = [path for path in sources if re.search("AudioStream|AudioFrame", path.read_text(encoding="utf-8"))]
 
@@ -467,7 +467,7 @@ def test_one_module_alone_can_receive_audio() -> None:
 
 
 async def test_the_detector_has_no_buffer_for_speech() -> None:
-    """Neither of them: it tells that there is speech, and doesn't hand it out."""
+    """Neither detector has one: it reports speech, and doesn't hand it out."""
     for vad in (load_vad(), native()):
         stream = vad.stream()
         for frame in frames(np.concatenate([at(speech(SPEECH[0]), -20), PAUSE])):
@@ -482,7 +482,7 @@ async def test_the_detector_has_no_buffer_for_speech() -> None:
 
 @pytest.fixture
 def unloaded() -> Iterator[None]:
-    """As in a process that has not wanted speech yet."""
+    """As in a process that has not needed it yet."""
     module._load_once.cache_clear()  # noqa: SLF001 - a process can't unload it
     yield
     module._load_once.cache_clear()  # noqa: SLF001 - as above
@@ -490,7 +490,7 @@ def unloaded() -> Iterator[None]:
 
 @pytest.mark.usefixtures("unloaded")
 def test_it_is_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By whichever room wants it first; all rooms of a process share it, each in a thread of its own."""
+    """The first room that needs it loads it, and all rooms of a process share it, each in its own thread."""
     loads = []
 
     def load() -> VAD:
@@ -513,7 +513,7 @@ def test_it_is_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("unloaded")
 async def test_it_can_not_be_loaded(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """Said once, and not tried again."""
+    """That is logged once, and not tried again."""
 
     def load() -> VAD:
         raise OSError("the test says so")
@@ -522,5 +522,5 @@ async def test_it_can_not_be_loaded(monkeypatch: pytest.MonkeyPatch, caplog: pyt
 
     assert [await detector() for _ in range(3)] == [None] * 3
     (record,) = caplog.records
-    assert (record.levelno, record.getMessage()) == (logging.ERROR, "no speech detector: hearing by level")
+    assert (record.levelno, record.getMessage()) == (logging.ERROR, "speech detector unavailable")
     assert record.exc_info

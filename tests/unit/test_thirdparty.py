@@ -1,27 +1,27 @@
-"""Policies of other packages: found by name, loaded only when they are named, and refused where they are none."""
+"""Policies of other packages: found by name, loaded when named, and refused if they are not policies."""
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bouncer.config import NO_OTHERS, Config, ConfigError, Layer, load
-from bouncer.installed import installed, packages
-from bouncer.patrol import Patrol
-from bouncer.settings import SettingsError, from_environment
+from bouncer.configuration.load import load
+from bouncer.configuration.model import NO_PLUGINS, Config, ConfigError, Layer
+from bouncer.configuration.plugins import installed, packages
+from bouncer.configuration.settings import SettingsError, from_environment
+from bouncer.guard.patrol import Patrol
 from bouncer.tracker import Tracker
 from policies import BUILTIN
 from tests.fake import FakeRoom
-from tests.packages import ROOT, contributed, install, shown
+from tests.packages import ROOT, SHIPPING, contributed, install, shown
 
 MODULE = '''
-"""Policies of somebody else's."""
+"""Policies of another package."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ from bouncer import Action, Globs, Options, Room, Seconds, Verdict
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Zeal:
-    """Everybody has to leave."""
+    """Every agent must leave."""
 
     name: ClassVar[str] = "zeal"
 
@@ -42,7 +42,7 @@ class Zeal:
     """Seconds for
     packing."""
     unless: Globs | None = None
-    """Who needn't."""
+    """Agents that may stay."""
 
     def evaluate(self, room: Room) -> Iterator[Verdict]:
         for agent in room.agents:
@@ -51,7 +51,7 @@ class Zeal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acme(Zeal):
-    """Somebody has to leave."""
+    """Some agent must leave."""
 
     name: ClassVar[str] = "acme.rules-1"
     default_action: ClassVar[Action] = "report"
@@ -60,8 +60,8 @@ class Acme(Zeal):
     """Who, and when."""
 
     def __post_init__(self):
-        if "nobody" in self.who:
-            raise ValueError("who: nobody is not somebody")
+        if "none" in self.who:
+            raise ValueError("who: none is not a name")
         if "anybody" in self.who:
             raise LookupError("anybody?")
 
@@ -77,17 +77,17 @@ Installer = Callable[..., None]
 
 
 def room(**bouncer: Any) -> Layer:
-    """The room's metadata, with this under our key."""
+    """Return room metadata with this under our key."""
     return Layer("room metadata", json.dumps({"bouncer": bouncer}), shared=True)
 
 
 def configured(*layers: Layer) -> Config:
-    """What is in force, with what is installed."""
+    """Return the configuration in force, with the installed packages."""
     return load(layers, BUILTIN, installed())
 
 
 def problems(*layers: Layer) -> dict[str, str]:
-    """What is wrong where: JSON paths and messages. The layers have to be refused."""
+    """Return the JSON paths and messages of layers that must be refused."""
     with pytest.raises(ConfigError) as refused:
         configured(*layers)
     return {problem.path: problem.message for problem in refused.value.problems}
@@ -95,7 +95,7 @@ def problems(*layers: Layer) -> dict[str, str]:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder of installed packages, the one of `MODULE` among them, until the test is over."""
+    """A folder of installed packages, including that of `MODULE`, until the test ends."""
     before = {*sys.modules}
     monkeypatch.syspath_prepend(tmp_path)
     offers = {"zeal": "acme:Zeal", "acme.rules-1": "acme:Acme", "duplicates": "acme:Duplicates"}
@@ -113,7 +113,7 @@ class TestFound:
     """By the name that the configuration gives."""
 
     def test_it_is_a_policy_like_others(self) -> None:
-        """With its own options and the common ones, checked as strictly, and in the effective configuration."""
+        """It has its own and the common options, checked as strictly, and appears in the effective configuration."""
         config = configured(room(policies={"zeal": {"grace": 3, "notice": 1}}))
         rule = config.rules[1]
 
@@ -128,14 +128,14 @@ class TestFound:
         }
 
     def test_several_times(self) -> None:
-        """And off again, in a higher layer."""
+        """A list applies it several times, and a higher layer can turn it off."""
         below = Layer("BOUNCER_CONFIG", json.dumps({"bouncer": {"policies": {"zeal": [{}, {"grace": 2}]}}}))
 
         assert [rule.id for rule in configured(below).rules] == ["duplicates", "zeal", "zeal[1]"]
         assert [rule.id for rule in configured(below, room(policies={"zeal": None})).rules] == ["duplicates"]
 
     def test_its_default_action(self) -> None:
-        """As it says; also for a name that is no Python name."""
+        """The policy sets it, even if its name is not a Python identifier."""
         rule = configured(room(policies={"acme.rules-1": {"who": {"x": 1}}})).rules[1]
 
         assert (rule.id, rule.action) == ("acme.rules-1", "report")
@@ -144,7 +144,7 @@ class TestFound:
         }
 
     def test_after_ours_and_in_alphabetical_order(self) -> None:
-        """Of verdicts due at once the first one counts, so the order must not depend on that of the JSON."""
+        """Of verdicts due at once the first counts, so the order must not depend on the JSON's."""
         theirs = {"zeal": {}, "acme.rules-1": {"who": {"x": 1}}}
         for order in (theirs, dict(reversed(theirs.items()))):
             config = configured(room(policies={**order, "unresponsive": {}}))
@@ -153,35 +153,33 @@ class TestFound:
         assert [rule.policy.name for rule in split.rules] == ["duplicates", "acme.rules-1", "zeal"]
 
     def test_ours_come_first(self) -> None:
-        """A name that is taken here stays with the policy that is here."""
+        """A built-in name can't be taken over."""
         (rule,) = configured().rules
 
         assert type(rule.policy) in BUILTIN
 
     def test_what_it_refuses(self) -> None:
-        """In its own words; whatever else it raises is a refusal too."""
+        """It refuses in its own words. Anything else that it raises is a refusal too."""
         path = '$.bouncer.policies["acme.rules-1"]'
 
-        assert problems(room(policies={"acme.rules-1": {"who": {"nobody": 1}}})) == {
-            path: "who: nobody is not somebody"
-        }
+        assert problems(room(policies={"acme.rules-1": {"who": {"none": 1}}})) == {path: "who: none is not a name"}
         assert problems(room(policies={"acme.rules-1": [{"who": {"anybody": 1}}]})) == {
             f"{path}[0]": "its policy raised LookupError: anybody?"
         }
 
     def test_a_name_that_is_almost_right(self) -> None:
-        """What is installed is known, without being loaded."""
+        """Installed policies are suggested without being loaded."""
         (message,) = problems(room(policies={"zeel": {}})).values()
 
         assert "did you mean “zeal”?" in message
         assert "acme" not in sys.modules
 
     def test_nothing_is_looked_up_unless_it_is_asked_for(self) -> None:
-        """Which packages there are is up to who calls `load`."""
+        """The caller of `load` passes the installed packages."""
         with pytest.raises(ConfigError):
             load([room(policies={"zeal": {}})], BUILTIN)
         with pytest.raises(ConfigError):
-            load([room(policies={"zeal": {}})], BUILTIN, NO_OTHERS)
+            load([room(policies={"zeal": {}})], BUILTIN, NO_PLUGINS)
 
     def test_the_worker_starts_with_it(self) -> None:
         """BOUNCER_CONFIG may name it."""
@@ -192,8 +190,8 @@ class TestFound:
             from_environment(environment, BUILTIN)
 
     async def test_a_room_is_guarded_by_it(self) -> None:
-        """As soon as its metadata say so."""
-        patrol = Patrol(tracker=Tracker(), api=FakeRoom(), registry=BUILTIN, others=installed())
+        """The policy applies as soon as the room's metadata names it."""
+        patrol = Patrol(tracker=Tracker(), api=FakeRoom(), registry=BUILTIN, plugins=installed())
         patrol.configure('{"bouncer": {"policies": {"zeal": {}}}}')
 
         assert patrol.config
@@ -204,7 +202,7 @@ class TestLoaded:
     """When a configuration names it, and not before."""
 
     def test_not_before(self, folder: Path) -> None:
-        """Other packages' code doesn't run because it is there."""
+        """An installed package's code doesn't run unless a configuration names it."""
         install(folder, "trap", {"trap": "trap:Trap"}, {"trap": "raise SystemExit('sprung')"})
 
         assert {*packages()} == {*installed()} == {"acme.rules-1", "duplicates", "trap", "zeal"}
@@ -215,7 +213,7 @@ class TestLoaded:
         assert "trap" not in sys.modules
 
     def test_a_layer_that_removes_it_names_it(self, folder: Path) -> None:
-        """So what is removed has to exist; and to be sound, since it is looked at."""
+        """A removed policy must exist and be usable, since its package is loaded."""
         install(folder, "broken", {"broken": "nowhere:Nothing"})
 
         assert configured(room(policies={"zeal": None})).rules
@@ -223,7 +221,7 @@ class TestLoaded:
 
     @pytest.mark.usefixtures("folder")
     def test_once(self) -> None:
-        """The same class each time, so that a configuration that says the same is the same."""
+        """Each load gives the same class, so that equal configurations compare equal."""
         first, second = (configured(room(policies={"zeal": {}})) for _ in range(2))
 
         assert first == second
@@ -244,7 +242,7 @@ class _Base:
 
 
 class TestRefused:
-    """What is no policy: the error names the package, and says what is wrong with it."""
+    """If it is not a policy, the error names the package and the reason."""
 
     @pytest.mark.parametrize(
         ("module", "words"),
@@ -290,7 +288,7 @@ class TestRefused:
         ],
     )
     def test_what_is_none(self, folder: Path, module: str | None, words: str) -> None:
-        """A configuration that names it is refused; one that doesn't is not."""
+        """Only a configuration that names it is refused."""
         install(folder, "their-rules", {"theirs": "theirs:Theirs"}, {} if module is None else {"theirs": module})
         ((path, message),) = problems(room(policies={"theirs": {}})).items()
 
@@ -300,7 +298,7 @@ class TestRefused:
         assert configured(room(policies={"zeal": {}})).rules
 
     def test_what_two_packages_offer(self, folder: Path) -> None:
-        """Which one is meant can't be known."""
+        """A name that two packages offer is ambiguous."""
         install(folder, "their-rules", {"zeal": "theirs:Theirs"})
 
         assert problems(room(policies={"zeal": {}})) == {
@@ -309,7 +307,7 @@ class TestRefused:
         assert packages()["zeal"] == "acme-rules, their-rules"
 
     def test_all_else_that_is_wrong_is_told_too(self, folder: Path) -> None:
-        """In each layer."""
+        """Every mistake of every layer is reported."""
         install(folder, "their-rules", {"theirs": "theirs:Theirs"})
         below = Layer("BOUNCER_CONFIG", '{"bouncer": {"policies": {"theirs": {}, "zeal": {"grace": -1}}}}')
 
@@ -325,7 +323,7 @@ class TestRefused:
 
 
 def run(*args: str, cwd: Path, path: Path, module: str = "bouncer", text: str = "") -> subprocess.CompletedProcess[str]:
-    """Run a module with packages from this folder, and without any BOUNCER_* setting."""
+    """Run a module with packages from this folder and without BOUNCER_* settings."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("BOUNCER_")}
     return subprocess.run(
         [sys.executable, "-m", module, *args],
@@ -338,12 +336,12 @@ def run(*args: str, cwd: Path, path: Path, module: str = "bouncer", text: str = 
     )
 
 
-class TestContributing:
-    """What CONTRIBUTING.md shows, done."""
+class TestShipping:
+    """What the documents say about shipping a policy."""
 
     def test_a_policy_in_a_package(self, tmp_path: Path) -> None:
-        """Installed by pip, it is found by a bouncer that knows nothing of it."""
-        (text,) = shown("json")
+        """Installed by pip, it is found by a bouncer that does not know it."""
+        (text,) = shown("json", SHIPPING)
         assert run("check", "-", cwd=ROOT, path=tmp_path, text=text).returncode == 1
         site = contributed(tmp_path)
 
@@ -355,37 +353,5 @@ class TestContributing:
         assert check.returncode == 0, check.stderr
         assert json.loads(check.stdout)["configuration"]["bouncer"]["policies"]["nameless"]["grace"] == 10
         assert listed.splitlines()[-1].split(maxsplit=1) == ["nameless", "(in the package acme-house-rules)"]
-        assert "Seconds that it may be here without." in page
+        assert "Seconds that it may stay." in page
         assert schema["$defs"]["nameless"]["properties"]["grace"]["default"] == 5
-
-    def test_a_policy_in_this_repository(self, tmp_path: Path) -> None:
-        """The file, the line, the test: they fit, and the rule of who may import what is kept."""
-        for name in ("bouncer", "policies"):
-            shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(ROOT / "pyproject.toml", tmp_path)
-        policy, test = shown("python")
-        registry = tmp_path / "policies" / "__init__.py"
-        (tmp_path / "policies" / "nameless.py").write_text(policy, encoding="utf-8")
-        (tmp_path / "test_nameless.py").write_text(test, encoding="utf-8")
-        lines: Mapping[str, str] = {
-            "from policies.no_return import": "from policies.nameless import Nameless\n",
-            "    NoReturn,": "    Nameless,\n",
-        }
-        text = registry.read_text(encoding="utf-8")
-        for before, line in lines.items():
-            assert text.count(before) == 1
-            text = text.replace(before, line + before)
-        registry.write_text(text, encoding="utf-8")
-
-        tests = run("-q", "-p", "no:cacheprovider", "test_nameless.py", cwd=tmp_path, path=tmp_path, module="pytest")
-        page = run("policies", "nameless", cwd=tmp_path, path=tmp_path)
-        lint = subprocess.run(
-            [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
-            cwd=tmp_path,
-            capture_output=True,
-            check=False,
-        )
-
-        assert tests.returncode == 0, tests.stdout
-        assert "has to leave" in page.stdout
-        assert lint.returncode == 0, lint.stdout

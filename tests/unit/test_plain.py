@@ -1,0 +1,27 @@
+"""Text from others, made safe to print."""
+
+import pytest
+
+from bouncer.plain import plain
+
+
+@pytest.mark.parametrize(
+    ("text", "printed"),
+    [
+        ("", ""),
+        ("agent-AJ_1", "agent-AJ_1"),
+        ("Zoë 🎧 東京", "Zoë 🎧 東京"),
+        ("two\nlines", "two\\u000alines"),
+        ("\x1b[31mred", "\\u001b[31mred"),
+        ("\x9b31mred", "\\u009b31mred"),
+        ("del\x7f", "del\\u007f"),
+        ("abc\u202edcba", "abc\\u202edcba"),
+        ("\u2066isolated\u2069", "\\u2066isolated\\u2069"),
+        ("line\u2028separator", "line\\u2028separator"),
+        ("half a pair \ud83d", "half a pair \\ud83d"),
+    ],
+)
+def test_control_characters_are_escaped_and_every_script_stays(text: str, printed: str) -> None:
+    """C0, C1, DEL, bidirectional marks, separators and surrogates; nothing else changes."""
+    assert plain(text) == printed
+    assert plain(plain(text)) == printed
