@@ -1,4 +1,4 @@
-"""The bouncer, but it logs each second how many changes of attributes each of its rooms has been told of."""
+"""The bouncer, except that it logs every second how many attribute changes each room has received."""
 
 import asyncio
 import logging
@@ -10,7 +10,7 @@ AGENT = Path(__file__).parents[2] / "agent.py"
 sys.path.insert(0, str(AGENT.parent))
 
 from bouncer.events import Attributes, Event  # noqa: E402 - as agent.py finds it
-from bouncer.patrol import Patrol  # noqa: E402
+from bouncer.guard.patrol import Patrol  # noqa: E402
 
 logger = logging.getLogger("bouncer")
 
@@ -21,7 +21,7 @@ class Counting(Patrol):
     changes = 0
 
     def tell(self, event: Event) -> None:
-        """Take it in."""
+        """Count the event."""
         self.changes += isinstance(event, Attributes)
         super().tell(event)
 
@@ -40,5 +40,5 @@ class Counting(Patrol):
 
 
 if __name__ == "__main__":
-    sys.modules["bouncer.patrol"].Patrol = Counting  # type: ignore[attr-defined]
+    sys.modules["bouncer.guard.patrol"].Patrol = Counting  # type: ignore[attr-defined]
     runpy.run_path(str(AGENT), run_name="__main__")

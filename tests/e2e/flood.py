@@ -1,8 +1,8 @@
-"""Participants that change their attributes as fast as the server lets them, which is much faster than its SDK is.
+"""Participants that change their attributes as fast as the server allows, much faster than an SDK would.
 
-Each speaks no more than the signalling protocol and opens no media, so it stays JOINING; what it changes is told to
-everybody all the same. Run it with the server's URL, for how many seconds, and a token for each participant; it prints
-how many changes the server took.
+Each speaks only the signalling protocol and opens no media, so it stays JOINING, but its changes reach everyone. The
+arguments are the server's URL, a number of seconds, and a token for each participant. It prints the number of changes
+that the server accepted.
 """
 
 import asyncio
@@ -15,15 +15,15 @@ import aiohttp
 from livekit.protocol.rtc import SignalRequest, UpdateParticipantMetadata
 
 AHEAD = 10
-"""Changes of one participant that are on their way at the same time. To each the server answers with three messages,
-and it ends the connection of whoever lets 200 wait."""
+"""Changes of one participant in flight. The server answers each with three messages, and disconnects a client that lets
+200 wait."""
 STATES = ("speaking", "thinking", "listening", "idle")
 TAKEN = b"\xb2\x01"
-"""How a `SignalResponse` begins that is the answer to a request; there are too many to parse them all."""
+"""The first bytes of a `SignalResponse` that answers a request; there are too many to parse them all."""
 
 
 async def flood(url: str, token: str, until: float) -> int:
-    """Join, again if need be, and change attributes until that instant; how many changes were taken."""
+    """Join, repeatedly if needed, and change attributes until that instant. Return the number of accepted changes."""
     address = f"{url.replace('http', 'ws', 1)}/rtc?access_token={token}&protocol=15&auto_subscribe=0"
     numbers, taken = count(), 0
     async with aiohttp.ClientSession() as session:
@@ -44,7 +44,7 @@ async def flood(url: str, token: str, until: float) -> int:
 
 
 async def main(url: str, seconds: str, *tokens: str) -> None:
-    """Flood with all of them at once."""
+    """Flood from all participants at once."""
     until = time.monotonic() + float(seconds)
     print(sum(await asyncio.gather(*(flood(url, token, until) for token in tokens))))
 

@@ -1,7 +1,7 @@
-"""A real framework agent for the tests: a worker whose agents do as their dispatch's metadata says.
+"""A real framework agent for the tests: a worker whose agents act as their dispatch's metadata says.
 
-`{"behaviour": "busy"}` publishes a track and goes on thinking and speaking, `"idle"` (the default) publishes a silent
-track and only listens, `"silent"` joins and gives no sign of life at all.
+`{"behaviour": "busy"}` publishes a track and keeps thinking and speaking, `"idle"` (the default) publishes a silent
+track and only listens, `"silent"` joins and gives no sign of life.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from livekit.rtc._ffi_client import FfiClient
 SAMPLE_RATE = 16_000
 FRAME = SAMPLE_RATE // 10
 
-# Jobs in threads that start together could each make this singleton for themselves, and one would hang.
+# Jobs that start together could each create this singleton, and one of them would hang.
 _ = FfiClient.instance
 
 
@@ -31,13 +31,13 @@ server = AgentServer(
 
 
 async def accept(request: JobRequest) -> None:
-    """Take the job, and show which dispatch it is of: the server's own list of jobs is up to 5 s late."""
+    """Accept the job, and show its dispatch: the server's list of jobs is up to 5 s late."""
     await request.accept(attributes={"harness.dispatch": request.job.dispatch_id})
 
 
 @server.rtc_session(agent_name=os.environ.get("AGENT_NAME", "assistant"), on_request=accept)
 async def entrypoint(ctx: JobContext) -> None:
-    """Join and behave, until the job ends."""
+    """Join, and act until the job ends."""
     behaviour = json.loads(ctx.job.metadata or "{}").get("behaviour", "idle")
     await ctx.connect(auto_subscribe=AutoSubscribe.SUBSCRIBE_NONE)
     if behaviour == "silent":
@@ -63,7 +63,7 @@ async def publish(room: rtc.Room) -> None:
 
 
 async def be(room: rtc.Room, states: list[str]) -> None:
-    """Go through these states, a second each; a single one is said once."""
+    """Cycle through these states, one second each; a single state is published once."""
     for state in cycle(states):
         await room.local_participant.set_attributes({"lk.agent.state": state})
         await asyncio.sleep(1)

@@ -1,4 +1,4 @@
-"""The bouncer, but its first job hangs while it connects: its participant is there, and it never learns that."""
+"""The bouncer, except that its first job hangs while connecting, although its participant has joined."""
 
 import asyncio
 import runpy
@@ -11,16 +11,16 @@ from livekit.agents import JobContext
 AGENT = Path(__file__).parents[2] / "agent.py"
 sys.path.insert(0, str(AGENT.parent))
 
-import bouncer.adapter  # noqa: E402 - as agent.py finds it
+import bouncer.adapter.room  # noqa: E402 - as agent.py finds it
 
 WITHIN = 7.0
-"""Seconds for connecting, instead of 30: more than the server takes to list a job."""
+"""Seconds for connecting, instead of 30; the server needs less to list a job."""
 connect = JobContext.connect
 jobs: list[str] = []
 
 
 async def hang_once(self: JobContext, **options: Any) -> None:
-    """Connect, and never return in the first job."""
+    """Connect, but never return in the first job."""
     jobs.append(self.job.id)
     await connect(self, **options)
     if jobs[0] == self.job.id:
@@ -28,6 +28,6 @@ async def hang_once(self: JobContext, **options: Any) -> None:
 
 
 if __name__ == "__main__":
-    bouncer.adapter.CONNECT_WITHIN = WITHIN
+    bouncer.adapter.room.CONNECT_WITHIN = WITHIN
     JobContext.connect = hang_once  # type: ignore[method-assign]
     runpy.run_path(str(AGENT), run_name="__main__")

@@ -1,25 +1,28 @@
-"""The line between a worker and the server, which can be cut: everything but media goes over it."""
+"""The line between a worker and the server. It carries everything except media, and can be cut.
+
+Several servers may share one, as behind a load balancer.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from demo.server import LOOPBACK, Server
+from devserver import LOOPBACK, Server
 
 CHUNK = 65536
 
 
 class Line:
-    """A TCP proxy before a server."""
+    """A TCP proxy in front of servers that share their keys; each connection goes to the next one that answers."""
 
-    def __init__(self, server: Server) -> None:
-        self._server = server
+    def __init__(self, *servers: Server) -> None:
+        self._servers = list(servers)
         self._cut = False
         self._calls: set[asyncio.Task[None]] = set()
-        self.server = server
-        """The server, as it is reached over this line."""
+        self.server = servers[0]
+        """A server as reached over this line."""
 
     def cut(self) -> None:
         """End all connections, and refuse new ones."""
@@ -27,14 +30,19 @@ class Line:
         for call in self._calls:
             call.cancel()
 
+    async def close(self) -> None:
+        """Cut it, and wait until all connections have ended."""
+        self.cut()
+        await asyncio.gather(*self._calls, return_exceptions=True)
+
     def mend(self) -> None:
-        """Let everybody through again."""
+        """Accept connections again."""
         self._cut = False
 
     async def listen(self) -> asyncio.Server:
-        """Begin."""
+        """Start."""
         listening = await asyncio.start_server(self._connected, LOOPBACK, 0)
-        self.server = replace(self._server, url=f"ws://{LOOPBACK}:{listening.sockets[0].getsockname()[1]}")
+        self.server = replace(self.server, url=f"ws://{LOOPBACK}:{listening.sockets[0].getsockname()[1]}")
         return listening
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -47,16 +55,30 @@ class Line:
         await asyncio.wait([call])
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far = urlsplit(self._server.url)
-        far_reader, far_writer = await asyncio.open_connection(far.hostname, far.port)
-        both = [asyncio.create_task(_copy(*ends)) for ends in ((reader, far_writer), (far_reader, writer))]
-        try:
-            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for copying in both:
-                copying.cancel()
-            for end in (writer, far_writer):
-                end.transport.abort()
+        """Carry one connection until either end closes it. Without a server that answers, it is refused."""
+        with ExitStack() as stack:
+            stack.callback(writer.transport.abort)
+            with suppress(OSError):
+                far_reader, far_writer = await self._dial()
+                stack.callback(far_writer.transport.abort)
+                both = [asyncio.create_task(_copy(*ends)) for ends in ((reader, far_writer), (far_reader, writer))]
+                for copying in both:
+                    stack.callback(copying.cancel)
+                await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+
+    async def _dial(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect to the next server that answers. Raises OSError if none does."""
+        for _ in self._servers[1:]:
+            self._servers.append(server := self._servers.pop(0))
+            with suppress(OSError):
+                return await _connect(server)
+        self._servers.append(server := self._servers.pop(0))
+        return await _connect(server)
+
+
+async def _connect(server: Server) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    address = urlsplit(server.url)
+    return await asyncio.open_connection(address.hostname, address.port)
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -67,12 +89,12 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 @asynccontextmanager
-async def line_to(server: Server) -> AsyncIterator[Line]:
-    """A line to this server, until the context ends."""
-    line = Line(server)
+async def line_to(*servers: Server) -> AsyncIterator[Line]:
+    """Open a line to these servers, until the context ends."""
+    line = Line(*servers)
     listening = await line.listen()
     try:
         yield line
     finally:
-        line.cut()
         listening.close()
+        await line.close()

@@ -1,4 +1,4 @@
-"""The bouncer, but the framework loses its first job: it finds no thread for it, as happens when many come at once."""
+"""The bouncer, except that the framework loses its first job, as can happen when many arrive at once."""
 
 import runpy
 import sys

@@ -1,4 +1,4 @@
-"""Several bouncers in one room, of real workers, one of which is killed, or drained."""
+"""Several bouncers in one room, from real workers, some of which are killed or drained."""
 
 import asyncio
 import time
@@ -11,17 +11,19 @@ import pytest_asyncio
 from livekit import api
 
 from bouncer.events import Job
-from demo.server import Server, Worker, worker
+from devserver import Server, Worker, worker
 from tests.e2e.conftest import AGENT, HERE
 from tests.e2e.health import full
 from tests.e2e.inside import guarded_from_inside
 from tests.e2e.world import World
 
-GRACE_0 = {"bouncer": {"policies": {"duplicates": {"grace": 0}}, "eviction": {"max_per_minute": 1000}}}
+GRACE_0 = {
+    "bouncer": {"policies": {"duplicates": {"grace": 0, "wait_for_life": 0}}, "eviction": {"max_per_minute": 1000}}
+}
 
 
 class Company:
-    """Workers that all serve one agent name, each as full as it may be with one room."""
+    """Workers that all serve one agent name, each full with one room."""
 
     def __init__(self, server: Server, lobby: World, folder: Path, stack: AsyncExitStack) -> None:
         self.name = f"bouncer-{lobby.room}"
@@ -29,7 +31,7 @@ class Company:
         self._server, self._lobby, self._folder, self._stack = server, lobby, folder, stack
 
     async def hire(self) -> Worker:
-        """Start one more worker."""
+        """Start another worker."""
         environment = {"BOUNCER_AGENT_NAME": self.name, "BOUNCER_MAX_ROOMS": "1"}
         log_file = self._folder / f"worker{len(self.workers)}.log"
         running = await self._stack.enter_async_context(worker(AGENT, self._server, env=environment, log_file=log_file))
@@ -37,7 +39,7 @@ class Company:
         return running
 
     async def dispatch(self) -> None:
-        """Ask for one more bouncer, and wait until it says that it guards the room."""
+        """Dispatch another bouncer, and wait until it claims the room."""
         before = await self.guarding()
         request = api.CreateAgentDispatchRequest(agent_name=self.name, room=self._lobby.room)
         await self._lobby.api.agent_dispatch.create_dispatch(request)
@@ -45,35 +47,35 @@ class Company:
         async def joined() -> bool:
             return len(await self.guarding()) > len(before)
 
-        await self._lobby.until(joined, "one more bouncer guards the room", within=30)
+        await self._lobby.until(joined, "one more bouncer guards the room")
 
     async def guarding(self) -> set[str]:
-        """The identities of those who say that they guard the room."""
+        """Return the identities of the bouncers that claim the room."""
         return set(await self._lobby.guarding())
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def company(server: Server, lobby: World, tmp_path: Path) -> AsyncIterator[Company]:
-    """Workers of this test's own."""
+    """A fleet for this test alone."""
     async with AsyncExitStack() as stack:
         yield Company(server, lobby, tmp_path, stack)
         await lobby.close()
 
 
 def evictions(running: Worker) -> list[str]:
-    """Whom this worker has evicted."""
+    """Return the identities that this worker has evicted."""
     return [line["lk.pii.participant_identity"] for line in running.log if line["message"] == "evicted"]
 
 
 async def dispatches(world: World, agent_name: str) -> int:
-    """How many dispatches of this name the room has: one for each bouncer, and none is left behind."""
+    """Return the number of dispatches of this name: one for each bouncer, and none is left behind."""
     return [found.agent_name for found in await world.api.agent_dispatch.list_dispatch(world.room)].count(agent_name)
 
 
 async def test_the_oldest_acts_and_when_it_is_killed_the_next_takes_over(
     company: Company, lobby: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A killed participant is listed for 20 to 23 s; as long, and a few seconds more, the room is unguarded."""
+    """A killed participant stays listed for 20 to 23 s. The room is unguarded for a few seconds longer."""
     first = await company.hire()
     await lobby.open(GRACE_0, agent_name=company.name)
     await full(lobby, first)
@@ -102,7 +104,7 @@ async def test_the_oldest_acts_and_when_it_is_killed_the_next_takes_over(
 async def test_a_third_takes_over_when_two_are_killed(
     company: Company, lobby: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """They are killed while it is one too many, and are listed longer than it would take to find that out."""
+    """They are killed while the third is surplus, and stay listed longer than it takes to notice a surplus."""
     first = await company.hire()
     await lobby.open(GRACE_0, agent_name=company.name)
     await full(lobby, first)
@@ -111,7 +113,7 @@ async def test_a_third_takes_over_when_two_are_killed(
     await full(lobby, second)
     third = await company.hire()
     await company.dispatch()
-    await third.line(lambda line: line["message"].startswith("not needed"))
+    await third.line(lambda line: line["message"] == "not needed")
     await asyncio.sleep(5)
 
     first.kill()
@@ -130,7 +132,7 @@ async def test_a_third_takes_over_when_two_are_killed(
 async def test_a_drained_worker_hands_its_room_over(
     company: Company, lobby: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A rolling deploy: the new worker is there, the old one gets SIGTERM. At no moment is the room unguarded."""
+    """A rolling deploy: the new worker is up, the old one gets SIGTERM. The room is guarded at every moment."""
     old = await company.hire()
     await lobby.open(GRACE_0, agent_name=company.name)
     assert lobby.bouncer
@@ -141,7 +143,7 @@ async def test_a_drained_worker_hands_its_room_over(
     asked_at, longest = time.monotonic(), 0.0
     for i in range(60):
         began = time.monotonic()
-        await lobby.gone(await lobby.agent(f"duplicate {i}"), within=30)
+        await lobby.gone(await lobby.agent(f"duplicate {i}"))
         longest = max(longest, time.monotonic() - began)
         if old.returncode is not None:
             break
@@ -158,8 +160,8 @@ async def test_a_drained_worker_hands_its_room_over(
     assert await dispatches(lobby, company.name) == 1
 
 
-async def test_a_room_is_handed_over_when_there_is_somebody_to_take_it(company: Company, lobby: World) -> None:
-    """The only worker is drained: it guards the room until another one has come."""
+async def test_a_room_is_handed_over_once_there_is_a_successor(company: Company, lobby: World) -> None:
+    """The only worker is drained: it guards the room until another worker has started."""
     old = await company.hire()
     await lobby.open(GRACE_0, agent_name=company.name)
     await lobby.agent("A")
@@ -177,7 +179,7 @@ async def test_a_room_is_handed_over_when_there_is_somebody_to_take_it(company: 
 
 
 async def test_a_standby_is_replaced_too(company: Company, lobby: World) -> None:
-    """Who has asked for two bouncers has two after a deploy."""
+    """A room with two bouncers still has two after a deploy."""
     first = await company.hire()
     await lobby.open(GRACE_0, agent_name=company.name)
     await full(lobby, first)
@@ -190,14 +192,14 @@ async def test_a_standby_is_replaced_too(company: Company, lobby: World) -> None
 
     second.terminate()
 
-    assert await second.exited(within=60) == 0
+    assert await second.exited() == 0
     after = await company.guarding()
     assert len(after) == 2
     assert len(before & after) == 1
 
 
 async def test_further_bouncers_are_sent_away(world: World) -> None:
-    """Four are dispatched: two stay, the oldest, which sends the others away, and the next."""
+    """Four are dispatched. Two stay: the oldest, which sends the others away, and the next."""
     await world.open(GRACE_0)
     assert world.bouncer
     request = api.CreateAgentDispatchRequest(agent_name="bouncer", room=world.room)
@@ -207,7 +209,7 @@ async def test_further_bouncers_are_sent_away(world: World) -> None:
     async def count(expected: int) -> bool:
         return len(await world.guarding()) == expected
 
-    await world.until(lambda: count(4), "four bouncers are there", within=30)
+    await world.until(lambda: count(4), "four bouncers are there")
     await world.until(lambda: count(2), "two of them are left", within=90)
 
     assert world.bouncer.identity in await world.present()
@@ -216,12 +218,12 @@ async def test_further_bouncers_are_sent_away(world: World) -> None:
     await world.gone(await world.agent("B"))
 
 
-async def test_who_is_refused_lets_the_next_one_act(lobby: World) -> None:
-    """The key that the oldest works with is taken back; it acts again once it has one that is good."""
+async def test_a_bouncer_with_a_rejected_key_lets_the_next_one_act(lobby: World) -> None:
+    """The oldest one's key is revoked; it acts again once it has a valid key."""
     names = ("agent-AJ_1", "agent-AJ_2")
     async with guarded_from_inside(lobby, {"bouncer": {"mode": "off"}}, *names) as guards:
         for guard in guards:
-            guard.jobs = tuple(Job(dispatch=f"AD_{n}", job=n, agent_name="bouncer", identity=n) for n in names)
+            guard.calls.jobs = tuple(Job(dispatch=f"AD_{n}", job=n, agent_name="bouncer", identity=n) for n in names)
         listed = await lobby.listed()
         elder, younger = sorted(guards, key=lambda guard: listed[guard.room.local_participant.identity].joined_at_ms)
         mine = elder.room.local_participant.identity
@@ -232,16 +234,18 @@ async def test_who_is_refused_lets_the_next_one_act(lobby: World) -> None:
         async def stands_by() -> bool:
             return bool(younger.patrol.tracker.room().seniors)
 
-        await lobby.metadata({"bouncer": {"reconcile": 1, "policies": {"duplicates": {"grace": 0}}}})
+        await lobby.metadata(
+            {"bouncer": {"reconcile": 1, "policies": {"duplicates": {"grace": 0, "wait_for_life": 0}}}}
+        )
         await lobby.until(stands_by, "the younger one stands by")
-        elder.use_key("another secret, and not the one that the server knows")
+        elder.calls.use_key("another secret, and not the one that the server knows")
         await lobby.agent("A")
         await lobby.agent("B")
         await younger.outcome("B", "removed")
         await lobby.until(lambda: claims(expected=False), "the elder no longer says that it guards the room")
 
-        elder.use_key(lobby.server.api_secret)
-        await lobby.until(lambda: claims(expected=True), "it says so again", within=60)
+        elder.calls.use_key(lobby.server.api_secret)
+        await lobby.until(lambda: claims(expected=True), "it says so again")
         await lobby.until(stands_by, "the younger one stands by again")
         await lobby.agent("C")
         await elder.outcome("C", "removed")
@@ -249,7 +253,7 @@ async def test_who_is_refused_lets_the_next_one_act(lobby: World) -> None:
 
 
 async def test_a_job_that_hangs_is_replaced(lobby: World, server: Server, tmp_path: Path) -> None:
-    """Its participant is there while it hangs, and gone with its job; the next one guards the room."""
+    """Its participant is there while it hangs and leaves with its job. The next one guards the room."""
     name, script = f"bouncer-{lobby.room}", HERE / "hanging_bouncer.py"
     async with worker(script, server, env={"BOUNCER_AGENT_NAME": name}, log_file=tmp_path / "log") as running:
         await lobby.create(GRACE_0)
@@ -267,7 +271,7 @@ async def test_a_job_that_hangs_is_replaced(lobby: World, server: Server, tmp_pa
 
 
 async def test_a_job_that_the_framework_loses_is_replaced(lobby: World, server: Server, tmp_path: Path) -> None:
-    """The server takes it for running, and gives it to nobody else."""
+    """The server believes that it is running, and gives it to no other worker."""
     name, script = f"bouncer-{lobby.room}", HERE / "losing_bouncer.py"
     async with worker(script, server, env={"BOUNCER_AGENT_NAME": name}, log_file=tmp_path / "log") as running:
         request = api.CreateAgentDispatchRequest(agent_name=name, room=lobby.room)
@@ -283,17 +287,17 @@ async def test_a_job_that_the_framework_loses_is_replaced(lobby: World, server: 
 
 
 async def one_is_left(world: World) -> bool:
-    """Whether there is one bouncer, and nobody else but an agent."""
+    """Return True if there is one bouncer and otherwise only an agent."""
     return await world.present() == {"A", *await world.guarding()}
 
 
 async def test_a_forged_bouncer_neither_silences_nor_hides(world: World) -> None:
-    """It was there first, is hidden, has our name and a job's identity, and says that it guards the room."""
+    """It was there first, is hidden, has our name and a job's identity, and claims the room."""
     await world.create({"bouncer": {"policies": {"deny_list": {"agent_names": ["bouncer"]}}}})
     forged = await world.agent("agent-AJ_forged", name="bouncer", hidden=True, attributes={"bouncer.guarding": "true"})
     request = api.CreateAgentDispatchRequest(agent_name="bouncer", room=world.room)
     await world.api.agent_dispatch.create_dispatch(request)
 
-    await world.gone(forged, within=40)
+    await world.gone(forged)
 
     await world.message(event="evicted", identity="agent-AJ_forged", policy="deny_list")

@@ -1,4 +1,4 @@
-"""The facts that policies go by, on a real server: dated as the speech was played that they come from."""
+"""The facts behind policies, on a real server: their dates match the speech that was played."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,11 +19,11 @@ from tests.sounds import NOISES, Sound, at, pink, speech
 pytestmark = pytest.mark.realtime
 
 PRECISION = 0.5 + 0.55
-"""Seconds by which a date may be wrong: half a second, and the silence that tells Silero that an utterance is over."""
+"""Seconds that a date may be wrong: half a second, plus the silence that ends an utterance for Silero."""
 
 
 class Company:
-    """A human and two agents who are listened to, and what is known of them."""
+    """A human and two agents that are listened to, and what is known about them."""
 
     def __init__(self, listener: Listener) -> None:
         self.listener = listener
@@ -31,21 +31,21 @@ class Company:
         self._microphones: dict[str, Microphone] = {}
 
     async def add(self, member: Member, kind: Kind, *, hiss: float) -> None:
-        """Take somebody in, whose microphone hisses."""
+        """Add a participant whose microphone hisses."""
         self._infos.append(Info(sid=member.sid, identity=member.identity, kind=kind, audio=True))
         self._microphones[member.identity] = await self.listener.microphone(member, at(pink(1), hiss))
         await self.listener.comes_to(member, "silent")
 
     async def says(self, identity: str, utterance: str, db: float) -> Played:
-        """Have somebody say something."""
+        """Let a participant speak."""
         return await self.plays(identity, at(speech(utterance), db))
 
     async def plays(self, identity: str, sound: Sound) -> Played:
-        """Have this come from somebody's microphone."""
+        """Play this through a participant's microphone."""
         return await self._microphones[identity].plays(sound)
 
     def room(self) -> Room:
-        """The room as it is known from what was heard so far."""
+        """Return the room as known from what was heard so far."""
         tracker = Tracker()
         tracker.apply(Connected(0.0, Info(sid="PA_me", identity="me", kind=Kind.AGENT), tuple(self._infos)))
         for heard in self.listener.told:
@@ -56,14 +56,14 @@ class Company:
         return next(p for p in self.room().participants if p.identity == identity)
 
     async def speaks(self, identity: str) -> float:
-        """Wait until somebody is known to speak: since when."""
+        """Wait until a participant is known to speak, and return since when."""
         await self.listener.sees(lambda: self[identity].speaking_since is not None, f"{identity} speaks")
         since = self[identity].speaking_since
         assert since is not None
         return since
 
     async def spoke(self, identity: str) -> float:
-        """Wait until somebody is known to have spoken and to have ended: when."""
+        """Wait until a participant is known to have stopped speaking, and return when."""
 
         def ended() -> float | None:
             known = self[identity]
@@ -90,12 +90,12 @@ async def company(
 
 
 def is_at(fact: float | None, date: float) -> bool:
-    """Whether a fact has this date, near enough."""
+    """Return True if a fact has this date, within the tolerance."""
     return fact is not None and abs(fact - date) < PRECISION
 
 
 async def test_a_question_and_its_answer(company: Company) -> None:
-    """Who speaks since when, who has spoken, who has not answered and since when."""
+    """Facts show who is speaking since when, who has spoken, and who has not answered since when."""
     async with asyncio.TaskGroup() as talk:
         asking = talk.create_task(company.says("ana", "table", -20))
         asks_since = await company.speaks("ana")
@@ -121,7 +121,7 @@ async def test_a_question_and_its_answer(company: Company) -> None:
 
 
 async def test_agents_among_themselves(company: Company) -> None:
-    """Since when two of them talk with no human, since when at the same time, and that a human ends it."""
+    """Facts show since when two agents talk without a human, since when simultaneously, and that a human ends it."""
     first = await company.says("A", "weather", -15)
     await company.spoke("A")
     assert is_at(company["A"].chatting_since, first.began)
@@ -148,7 +148,7 @@ async def test_agents_among_themselves(company: Company) -> None:
 
 @pytest.mark.parametrize("company", ["speech"], indirect=True)
 async def test_noise_changes_nothing(company: Company) -> None:
-    """Noise and tones, faint and loud: nobody has answered by them, nobody has asked, and nobody was active."""
+    """Noise and tones, faint or loud, are no question, no answer and no activity."""
     asked = await company.says("ana", "table", -20)
     await company.spoke("ana")
     asked_until, active_at = company["A"].unanswered_since, company["A"].active_at

@@ -36,7 +36,7 @@ async def test_hidden_ones_are_listed_and_not_seen(lobby: World) -> None:
 
 
 async def test_metadata_is_the_rooms(lobby: World) -> None:
-    """What a test sets is what everybody in the room sees, at creation and later."""
+    """Everyone in the room sees what a test sets, at creation and later."""
     await lobby.create({"bouncer": {"mode": "dry_run"}})
     ana = await lobby.human("ana")
     assert json.loads(ana.room.metadata) == {"bouncer": {"mode": "dry_run"}}
@@ -50,7 +50,7 @@ async def test_metadata_is_the_rooms(lobby: World) -> None:
 
 
 async def test_members_act_and_others_notice(lobby: World) -> None:
-    """State, data, transcription and sound of one reach another."""
+    """State, data, transcriptions and sound of one member reach another."""
     await lobby.create()
     noticed: set[str] = set()
     ana = await lobby.human("ana")
@@ -68,13 +68,13 @@ async def test_members_act_and_others_notice(lobby: World) -> None:
     await agent.set_state("thinking")
 
     async def all_noticed() -> bool:
-        # Who has just joined, or subscribed, may miss what comes in the first moment.
+        # A member that has just joined or subscribed may miss what comes in the first moment.
         await agent.send_data("hello")
         await agent.transcribe("good evening")
         await agent.say(1.5)
         return noticed >= {"thinking", "hello", "text of A", "A speaks"}
 
-    await lobby.until(all_noticed, f"everything is noticed, beside {noticed}")
+    await lobby.until(all_noticed, f"everything is noticed, not just {noticed}")
 
 
 async def test_the_observer_hears_what_the_server_sends(lobby: World) -> None:
@@ -93,7 +93,7 @@ async def test_the_observer_hears_what_the_server_sends(lobby: World) -> None:
     assert await lobby.present() == set()
 
 
-async def test_who_is_removed_knows_why_and_can_come_back(lobby: World) -> None:
+async def test_a_removed_member_knows_why_and_can_come_back(lobby: World) -> None:
     """The token stays valid: it is the same identity with a new sid, and its track is back too."""
     await lobby.create()
     agent = await lobby.agent("A", audio=True)

@@ -1,4 +1,4 @@
-"""Hearing by level, on a real server: real tracks with tones in them, and what is told of whom, in order."""
+"""Level detection on a real server: real tracks carry tones, and the events come in order."""
 
 import asyncio
 import logging
@@ -16,13 +16,13 @@ pytestmark = pytest.mark.realtime
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def listener(lobby: World, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Listener]:
-    """Somebody who listens in a room of its own until the end of the test, without any trouble."""
+    """A listener in a fresh room until the end of the test, without errors."""
     async with listening(lobby, "level", caplog) as listener:
         yield listener
 
 
 async def test_speaking_and_pausing(listener: Listener) -> None:
-    """Silent without a track, not known until it is heard, then as it is, faint or loud."""
+    """Silent without a track, unknown until it is heard, then correct, faint or loud."""
     ana = await listener.world.human("ana")
     await listener.hears(ana, "silent")
     voice = await listener.microphone(ana)
@@ -54,7 +54,7 @@ async def test_a_breath_ends_nothing(listener: Listener) -> None:
 
 
 async def test_muted_while_speaking(listener: Listener) -> None:
-    """Muted is silent at once, whatever still rings; unmuted, it is heard anew."""
+    """Muted is silent at once, whatever still rings. After unmuting, it is heard again."""
     ana = await listener.world.human("ana")
     await listener.hears(ana, "silent")
     voice = await listener.microphone(ana, LOUD)
@@ -68,7 +68,7 @@ async def test_muted_while_speaking(listener: Listener) -> None:
 
 
 async def test_muted_from_the_start(listener: Listener) -> None:
-    """Silent by definition, and subscribed to all the same; heard once it is unmuted."""
+    """Silent by definition, but subscribed to, and heard once it is unmuted."""
     ana = await listener.world.human("ana")
     await listener.hears(ana, "silent")
     voice = await listener.microphone(ana, LOUD, muted=True)
@@ -80,7 +80,7 @@ async def test_muted_from_the_start(listener: Listener) -> None:
 
 
 async def test_hundreds_of_mutes(listener: Listener) -> None:
-    """However fast they come, what is told in the end is so."""
+    """However fast they come, the last event is correct."""
     ana = await listener.world.human("ana")
     voice = await listener.microphone(ana, LOUD)
     await listener.comes_to(ana, "speaking")
@@ -97,7 +97,7 @@ async def test_hundreds_of_mutes(listener: Listener) -> None:
 
 
 async def test_unpublished_while_speaking(listener: Listener) -> None:
-    """No track, no sound; the next track is another one, of which nothing is known yet."""
+    """No track, no sound. The next track is unknown at first."""
     ana = await listener.world.human("ana")
     await listener.hears(ana, "silent")
     voice = await listener.microphone(ana, LOUD)
@@ -110,7 +110,7 @@ async def test_unpublished_while_speaking(listener: Listener) -> None:
 
 
 async def test_gone_while_speaking(listener: Listener) -> None:
-    """That it left is for the room to say. Back again, it is somebody new."""
+    """The room reports that it left. When it returns, it is a new participant."""
     ana = await listener.world.human("ana")
     await listener.microphone(ana, LOUD)
     await listener.comes_to(ana, "speaking")
@@ -123,7 +123,7 @@ async def test_gone_while_speaking(listener: Listener) -> None:
 
 
 async def test_several_tracks_of_one(listener: Listener) -> None:
-    """It speaks as long as any of them sounds, whatever its source."""
+    """It speaks while any of its tracks sounds, whatever the source."""
     ana = await listener.world.human("ana")
     await listener.hears(ana, "silent")
     voice = await listener.microphone(ana)
@@ -142,7 +142,7 @@ async def test_several_tracks_of_one(listener: Listener) -> None:
 
 
 async def test_each_is_heard_alone(listener: Listener) -> None:
-    """Of several, the one that speaks."""
+    """Of several participants, only the one that speaks is heard."""
     members = [await listener.world.human(name) for name in ("ana", "bob", "eve")]
     voices = [await listener.microphone(member) for member in members]
     for member in members:
@@ -158,7 +158,7 @@ async def test_each_is_heard_alone(listener: Listener) -> None:
 
 
 async def test_only_video(listener: Listener) -> None:
-    """It is silent, and what can't be heard is not subscribed to."""
+    """It is silent, and its video is not subscribed to."""
     ana = await listener.world.human("ana")
     track = rtc.LocalVideoTrack.create_video_track("camera", rtc.VideoSource(64, 64))
     await ana.room.local_participant.publish_track(track)
@@ -171,7 +171,7 @@ async def test_only_video(listener: Listener) -> None:
 
 
 async def test_a_track_that_stalls(listener: Listener) -> None:
-    """One that sends nothing at all although it is not muted may be saying anything."""
+    """A track that is not muted but sends nothing is unknown."""
     ana = await listener.world.human("ana")
     await listener.hears(ana, "silent")
     voice = await listener.microphone(ana, LOUD, queue=0)
@@ -182,7 +182,7 @@ async def test_a_track_that_stalls(listener: Listener) -> None:
 
 
 async def test_switched_off_and_on(listener: Listener) -> None:
-    """Off, nothing is subscribed to and nothing is known; on, all are heard, however fast the changes came."""
+    """Off: no subscriptions, nothing known. On: everyone is heard. It holds however fast the changes come."""
     ana, bob = [await listener.world.human(name) for name in ("ana", "bob")]
     await listener.microphone(ana, LOUD)
     await listener.comes_to(ana, "speaking")
@@ -205,7 +205,7 @@ async def test_switched_off_and_on(listener: Listener) -> None:
 
 @pytest.mark.parametrize("scenario", ["FULL_RECONNECT", "SIGNAL_RECONNECT"])
 async def test_reconnecting(listener: Listener, scenario: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Nothing is known of anybody until it is over; then all are heard as before, asked for only once."""
+    """Everyone is unknown until it is over. Then all are heard as before, with one subscription each."""
     ana, bob, eve = [await listener.world.human(name) for name in ("ana", "bob", "eve")]
     await listener.microphone(ana, LOUD)
     await listener.microphone(bob)
@@ -227,7 +227,7 @@ async def test_reconnecting(listener: Listener, scenario: str, caplog: pytest.Lo
 
 
 async def test_encrypted(listener: Listener, caplog: pytest.LogCaptureFixture) -> None:
-    """What can't be decrypted would sound like noise: it is not known, not subscribed to, and that is said once."""
+    """Undecrypted audio would sound like noise, so it is unknown and not subscribed to, and that is logged once."""
     async with encrypting(listener.world, "ana") as room:
         sid = room.local_participant.sid
         await listener.hears(sid, "silent")

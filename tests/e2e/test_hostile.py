@@ -1,4 +1,4 @@
-"""Hostile participants, and policies that fail: nobody innocent leaves, who is due leaves, and the worker goes on."""
+"""Hostile participants and failing policies: no innocent agent leaves, due ones do, and the worker continues."""
 
 import asyncio
 import json
@@ -17,8 +17,10 @@ import pytest
 from livekit import api, rtc
 
 from bouncer.events import Job
-from demo.server import Server, Worker, worker
+from bouncer.plain import plain
+from devserver import Server, Worker, worker
 from tests.e2e.conftest import AGENT
+from tests.e2e.elsewhere import replayed
 from tests.e2e.inside import guarded_from_inside
 from tests.e2e.world import Member, World
 from tests.packages import install
@@ -34,22 +36,24 @@ NAMES = {
     "path": "../../etc/passwd\0",
 }
 LONGEST = 256
-"""Bytes of an identity; the server refuses longer ones."""
+"""The longest identity, in bytes, that the server accepts."""
 MAX_ATTRIBUTES = 64 * 1024
-"""Bytes of a participant's attributes, keys and values."""
+"""The most bytes of a participant's attributes, keys and values together."""
 MAX_METADATA = 512 * 1024
-"""Bytes of a participant's metadata."""
-LATE = 10.0
-"""Seconds by which an eviction may be late before a test fails; how late it was is printed."""
+"""The most bytes of a participant's metadata."""
+ENOUGH = 1500
+"""Attribute changes that make a flood: more than all else in a test together."""
+LATE = 30.0
+"""Seconds that an eviction may be late before a test fails; the test prints how late it was."""
 GROWTH = 100.0
-"""MB by which a worker may grow before a test fails; by how much it did is printed."""
+"""MB that a worker may grow before a test fails; the test prints how much it grew."""
 
 DEEP = "[" * 250_000
 TAKE_OVER = {"bouncer": {"mode": "off", "exempt": {"identity": ["*"]}, "policies": {"duplicates": None}}}
 
 
 def records(running: Worker, room: str) -> Iterator[dict[str, Any]]:
-    """What a worker has logged of a room. Fails if any line of its log, of whatever room, is no JSON object."""
+    """Return a worker's log of a room. Fails if any line of its log is not a JSON object."""
     for line in running.log_file.read_bytes().splitlines():
         record = json.loads(line)
         assert isinstance(record, dict)
@@ -58,7 +62,7 @@ def records(running: Worker, room: str) -> Iterator[dict[str, Any]]:
 
 
 def memory(running: Worker) -> float:
-    """The resident memory of a worker, in MB."""
+    """Return a worker's resident memory in MB."""
     return float(psutil.Process(running.pid).memory_info().rss / 2**20)
 
 
@@ -68,15 +72,22 @@ def memory(running: Worker) -> float:
     ids=["identity", "attributes"],
 )
 async def test_what_the_server_refuses(lobby: World, identity: str, attributes: dict[str, str]) -> None:
-    """How much a participant can put into its identity and its attributes: what the other tests go up to."""
+    """The limits of identities and attributes, up to which the other tests go."""
     await lobby.create()
     with pytest.raises(rtc.ConnectError):
         await lobby.join(identity, attributes=attributes)
 
 
 async def test_names_are_only_names(world: World, bouncer: Worker) -> None:
-    """Of agents with the same strange name one stays, and everything that is told of the other is what it should be."""
-    await world.open({"bouncer": {"policies": {"duplicates": {"grace": 1}}, "eviction": {"max_per_minute": 1000}}})
+    """Of two agents with the same strange name one stays, and everything told about the other is correct."""
+    await world.open(
+        {
+            "bouncer": {
+                "policies": {"duplicates": {"grace": 1, "wait_for_life": 0}},
+                "eviction": {"max_per_minute": 1000},
+            }
+        }
+    )
     stay, leave = [], []
     for name in [*NAMES.values(), "a" * (MAX_ATTRIBUTES - 100)]:
         identity = name.encode()[: LONGEST - 1].decode(errors="ignore")
@@ -92,19 +103,21 @@ async def test_names_are_only_names(world: World, bouncer: Worker) -> None:
     assert {message["sid"]: message["identity"] for message in told} == {m.sid: m.identity for m in leave}
     assert all(len(json.dumps(message, ensure_ascii=False).encode()) < 15_000 for message in told)
     evicted = [record for record in records(bouncer, world.room) if record["message"] == "evicted"]
-    assert {r["sid"]: r["lk.pii.participant_identity"] for r in evicted} == {m.sid: m.identity for m in leave}
+    assert {r["sid"]: r["lk.pii.participant_identity"] for r in evicted} == {m.sid: plain(m.identity) for m in leave}
 
 
 async def messages(world: World, count: int) -> list[dict[str, Any]] | None:
-    """What the room was told of evictions, once it is so many."""
+    """Wait for so many messages about evictions, and return them."""
     told = [message for message in world.messages if message["event"] == "evicted"]
     return told if len(told) >= count else None
 
 
 async def test_nothing_in_a_room_configures_the_bouncer_but_its_metadata(world: World) -> None:
-    """A participant's metadata, attributes, data, texts and transcriptions may hold a configuration: it is theirs."""
+    """A configuration in a participant's metadata, attributes, data, texts or transcriptions has no effect."""
     text = json.dumps(TAKE_OVER)
-    await world.open({"bouncer": {"policies": {"duplicates": {"grace": 12}}}})  # time enough to say all of it
+    await world.open(
+        {"bouncer": {"policies": {"duplicates": {"grace": 12, "wait_for_life": 0}}}}
+    )  # enough time to send all of it
     attributes = {"bouncer": text, "bouncer.guarding": "true", "lk.agent.state": text, "mode": "off"}
     first = await world.agent("A", attributes=attributes)
     second = await world.agent("B", attributes=attributes)
@@ -116,21 +129,24 @@ async def test_nothing_in_a_room_configures_the_bouncer_but_its_metadata(world: 
             await member.send_data(text, topic=topic)
             await member.room.local_participant.send_text(text, topic=topic)
 
-    await second.out(within=40)
+    await second.out()
 
     await world.stays({"A", "h"}, seconds=1)
+    await world.metadata({"bouncer": {"policies": {"duplicates": {"grace": 0}}}})
     third = await world.agent("C")
-    await third.out(within=40)
+    await third.out()
 
 
 async def test_a_flood_delays_no_eviction(world: World, bouncer: Worker) -> None:
-    """Attributes as fast as they can be set, megabytes of data, thousands of texts that never end."""
-    await world.open({"bouncer": {"policies": {"duplicates": {"grace": 3}, "idle_timeout": {"timeout": 300}}}})
+    """Attributes set as fast as possible, megabytes of data, thousands of endless texts and pieces of bytes."""
+    await world.open(
+        {"bouncer": {"policies": {"duplicates": {"grace": 3, "wait_for_life": 0}, "idle_timeout": {"timeout": 300}}}}
+    )
     before = memory(bouncer)
     await world.agent("A")
     noise = await world.agent("N", name="noise")
-    sent = dict.fromkeys(("attributes", "data", "texts"), 0)
-    flood = asyncio.gather(*(act(noise, sent) for act in (change_attributes, send_data, begin_texts)))
+    sent = dict.fromkeys(("attributes", "data", "texts", "pieces"), 0)
+    flood = asyncio.gather(*(act(noise, sent) for act in (change_attributes, send_data, begin_texts, send_bytes)))
     began = time.monotonic()
     try:
         await asyncio.sleep(2)
@@ -157,21 +173,27 @@ async def test_a_flood_delays_no_eviction(world: World, bouncer: Worker) -> None
 
 
 async def test_thousands_of_changes_a_second_delay_no_eviction(lobby: World, server: Server, tmp_path: Path) -> None:
-    """Agents and humans, in processes of their own, change their attributes as fast as the server takes it.
+    """Agents and humans in other processes change their attributes as fast as the server accepts it.
 
-    It neither limits nor merges them: each change is a message to everybody in the room. The limit is the machine's: a
+    The server neither limits nor merges changes: each is a message to everyone in the room. The limit is the machine: a
     change takes 0.2 to 0.3 ms of the server's CPU and 0.3 to 0.5 of the bouncer's, nearly all of it in LiveKit's SDK,
-    and as much again of anybody else's who has an SDK, so that only two are here that have. On two busy cores 1,300 to
+    and as much again for any other participant with an SDK, so there are only two. On two busy cores 1,300 to
     1,900 a second reached the bouncer, at most 2,600.
     """
     name, script = f"bouncer-{lobby.room}", Path(__file__).parent / "counting_bouncer.py"
     environment = {"BOUNCER_AGENT_NAME": name}
     async with worker(script, server, env=environment, log_file=tmp_path / "log") as running, AsyncExitStack() as stack:
-        rules = json.dumps({"bouncer": {"policies": {"duplicates": {"grace": 3}, "idle_timeout": {"timeout": 300}}}})
+        rules = json.dumps(
+            {
+                "bouncer": {
+                    "policies": {"duplicates": {"grace": 3, "wait_for_life": 0}, "idle_timeout": {"timeout": 300}}
+                }
+            }
+        )
         agents = [api.RoomAgentDispatch(agent_name=name)]
         room = api.CreateRoomRequest(name=lobby.room, metadata=rules, agents=agents, departure_timeout=300)
         await lobby.api.room.create_room(room)
-        await lobby.until(lobby.guarding, "a bouncer guards the room", within=30)
+        await lobby.until(lobby.guarding, "a bouncer guards the room")
         await lobby.agent("A")
         before = memory(running)
         floods = [await stack.enter_async_context(flood(lobby, str(i))) for i in range(2)]
@@ -184,8 +206,9 @@ async def test_thousands_of_changes_a_second_delay_no_eviction(lobby: World, ser
         joined_at = (await lobby.listed())["B"].joined_at_ms / 1000
         await second.out()
         taken = sum([int((await process.communicate())[0]) for process in floods])
-        # The server loses some on the way to a bouncer that gets too little of the machine.
-        await lobby.until(lambda: is_told(taken // 2), f"most of {taken} changes have reached it", within=60)
+        # The server drops many on the way to a bouncer that gets too little CPU, and even its connection.
+        enough = min(taken // 2, ENOUGH)
+        await lobby.until(lambda: is_told(enough), f"{enough} of {taken} changes have reached it")
 
         third = await lobby.agent("C")
         await third.out()
@@ -209,13 +232,13 @@ async def test_thousands_of_changes_a_second_delay_no_eviction(lobby: World, ser
 
 
 def told(running: Worker) -> list[tuple[float, int]]:
-    """Of how many changes of attributes a counting bouncer has been told, and when."""
+    """Return how many attribute changes a counting bouncer has received, and when."""
     return [(line["at"], line["changes"]) for line in running.log if line["message"] == "told"]
 
 
 @asynccontextmanager
 async def flood(world: World, which: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Have a human and an agent change their attributes for ten seconds; the process prints how often they did."""
+    """Let a human and an agent change their attributes for ten seconds; the process prints how often they did."""
     human = world.token(f"human {which}")
     agent = world.token(f"agent {which}", kind="agent", grant=True, attributes={"lk.agent_name": f"noise {which}"})
     command = (sys.executable, "-m", "tests.e2e.flood", world.server.url, "10", human, agent)
@@ -229,7 +252,7 @@ async def flood(world: World, which: str) -> AsyncIterator[asyncio.subprocess.Pr
 
 
 async def change_attributes(member: Member, sent: dict[str, int]) -> None:
-    """Change a state and some attributes, for ever; twenty at the same time is as fast as a client gets."""
+    """Keep changing a state and some attributes; twenty at a time is as fast as a client gets."""
 
     async def change(key: str) -> None:
         for state in cycle(("speaking", "thinking", "listening", "x" * 1000)):
@@ -242,7 +265,7 @@ async def change_attributes(member: Member, sent: dict[str, int]) -> None:
 
 
 async def send_data(member: Member, sent: dict[str, int]) -> None:
-    """Send large packets, for ever."""
+    """Keep sending large packets."""
     while True:
         with suppress(Exception):
             await member.room.local_participant.publish_data(b"x" * 15_000, topic="bouncer", reliable=False)
@@ -251,7 +274,7 @@ async def send_data(member: Member, sent: dict[str, int]) -> None:
 
 
 async def begin_texts(member: Member, sent: dict[str, int]) -> None:
-    """Begin texts for ever, and end none."""
+    """Keep opening text streams, and never close one."""
     while True:
         with suppress(Exception):
             writer = await member.room.local_participant.stream_text(topic="lk.transcription")
@@ -260,21 +283,34 @@ async def begin_texts(member: Member, sent: dict[str, int]) -> None:
         await asyncio.sleep(0.002)
 
 
+async def send_bytes(member: Member, sent: dict[str, int]) -> None:
+    """Keep sending pieces of one stream of bytes that never ends."""
+    writer = await member.room.local_participant.stream_bytes("endless", topic="any")
+    while True:
+        with suppress(Exception):
+            await writer.write(bytes(200))
+            sent["pieces"] += 1
+        await asyncio.sleep(0.002)
+
+
 async def test_what_is_no_avatar(world: World) -> None:
-    """`lk.publish_on_behalf` is a claim, and shields nobody from being judged as the agent that it is."""
-    await world.open({"bouncer": {"policies": {"duplicates": {"grace": 1}, "allow_list": {"agent_names": ["good"]}}}})
+    """`lk.publish_on_behalf` is a claim. It protects no agent that has a name, or whose principal isn't there."""
+    await world.open(
+        {
+            "bouncer": {
+                "policies": {"duplicates": {"grace": 1, "wait_for_life": 0}, "allow_list": {"agent_names": ["good"]}}
+            }
+        }
+    )
     behalf = "lk.publish_on_behalf"
     await world.human("h")
     await world.agent("A", name="good")
     await world.agent("A's avatar", name="", state="", attributes={behalf: "A"})
     out = [
-        await world.agent("second avatar of A", name="", state="", attributes={behalf: "A"}),
         await world.agent("named avatar", name="bad", attributes={behalf: "A"}),
         await world.agent("twin as avatar", name="good", attributes={behalf: "A"}),
-        await world.agent("avatar of a human", name="", attributes={behalf: "h"}),
-        await world.agent("avatar of nobody", name="", attributes={behalf: "nobody"}),
+        await world.agent("avatar of no one", name="", attributes={behalf: "no one"}),
         await world.agent("avatar of itself", name="", attributes={behalf: "avatar of itself"}),
-        await world.agent("avatar of an avatar", name="", attributes={behalf: "A's avatar"}),
     ]
 
     for member in out:
@@ -283,8 +319,8 @@ async def test_what_is_no_avatar(world: World) -> None:
     await world.stays({"h", "A", "A's avatar"}, seconds=2)
 
 
-async def test_nobody_becomes_an_avatar(lobby: World) -> None:
-    """Who was seen with a name, or without the claim, is an agent, whatever its attributes say later."""
+async def test_no_agent_becomes_an_avatar(lobby: World) -> None:
+    """An agent first seen with a name, or without the claim, stays an agent whatever its attributes say later."""
     async with guarded_from_inside(lobby, {}, "guard") as (guard,):
         behalf = "lk.publish_on_behalf"
         await lobby.agent("A", name="good")
@@ -304,11 +340,11 @@ async def test_nobody_becomes_an_avatar(lobby: World) -> None:
 
 
 async def test_an_agent_with_a_dispatch_is_no_avatar(lobby: World) -> None:
-    """Its dispatch knows its name, whatever it says itself."""
+    """Its dispatch knows its name, whatever it claims."""
     rule = {"bouncer": {"policies": {"deny_list": {"agent_names": ["bad"]}}}}
     async with guarded_from_inside(lobby, rule, "guard") as (guard,):
         await lobby.agent("A", name="good")
-        guard.jobs = (Job(dispatch="AD_1", job="AJ_1", agent_name="bad", identity="agent-AJ_1"),)
+        guard.calls.jobs = (Job(dispatch="AD_1", job="AJ_1", agent_name="bad", identity="agent-AJ_1"),)
         member = await lobby.agent("agent-AJ_1", name="", state="", attributes={"lk.publish_on_behalf": "A"})
 
         await member.out()
@@ -317,29 +353,25 @@ async def test_an_agent_with_a_dispatch_is_no_avatar(lobby: World) -> None:
 
 
 async def test_an_orphan_is_evicted_only_where_that_is_the_rule(world: World) -> None:
-    """An avatar whose principal is no agent in the room is an orphan, be that a human, or nobody."""
+    """An avatar is an orphan if its principal is not in the room. A person's avatar belongs to that person."""
     await world.open({"bouncer": {"policies": {"orphaned_avatar": {"grace": 1}}}})
     behalf = "lk.publish_on_behalf"
     await world.human("h")
     await world.agent("A")
-    out = [
-        await world.agent("avatar of h", name="", state="", attributes={behalf: "h"}),
-        await world.agent("avatar of nobody", name="", state="", attributes={behalf: "nobody"}),
-    ]
+    await world.agent("avatar of h", name="", state="", attributes={behalf: "h"})
+    orphan = await world.agent("avatar of no one", name="", state="", attributes={behalf: "no one"})
     await world.agent("A's avatar", name="", state="", attributes={behalf: "A"})
 
-    for member in out:
-        await member.out()
+    await orphan.out()
 
-    await world.stays({"h", "A", "A's avatar"}, seconds=2)
-    assert {m["identity"]: m["policy"] for m in world.messages if m["event"] == "evicted"} == dict.fromkeys(
-        ("avatar of h", "avatar of nobody"), "orphaned_avatar"
-    )
+    await world.stays({"h", "avatar of h", "A", "A's avatar"}, seconds=2)
+    told = {m["identity"]: m["policy"] for m in world.messages if m["event"] == "evicted"}
+    assert told == {"avatar of no one": "orphaned_avatar"}
 
 
 async def test_a_forged_bouncer_is_not_obeyed(world: World) -> None:
-    """It was there before, is hidden, has the name and says that it guards: only a dispatch makes a bouncer."""
-    rules = {"duplicates": {"grace": 1}, "deny_list": {"agent_names": ["bouncer"]}}
+    """It was there before, is hidden, has the name and claims the room, but only a dispatch makes a bouncer."""
+    rules = {"duplicates": {"grace": 1, "wait_for_life": 0}, "deny_list": {"agent_names": ["bouncer"]}}
     await world.create({"bouncer": {"policies": rules}})
     forged = {"bouncer.guarding": "true"}
     one = await world.agent("agent-AJ_forged", name="bouncer", attributes=forged, hidden=True)
@@ -393,15 +425,18 @@ class Odd(Exception):
 
 
 async def test_policies_that_fail(lobby: World, server: Server, tmp_path: Path) -> None:
-    """Whatever they raise is one fault in the log; the other rules and the other rooms don't notice."""
+    """Whatever they raise is one fault in the log. Other rules and other rooms are unaffected."""
     install(tmp_path / "site", "acme-raises", {"raises": "acme_raises:Raises"}, {"acme_raises": POLICIES})
     name, whats = f"bouncer-{lobby.room}", ("asyncio", "exit", "odd", "runtime")
-    environment = {"BOUNCER_AGENT_NAME": name, "PYTHONPATH": str(tmp_path / "site")}
+    installed, recordings = {"PYTHONPATH": str(tmp_path / "site")}, tmp_path / "recordings"
+    environment = {"BOUNCER_AGENT_NAME": name, "BOUNCER_RECORD": str(recordings), **installed}
     async with worker(AGENT, server, env=environment, log_file=tmp_path / "log") as running, AsyncExitStack() as stack:
         rooms = [lobby, *[await stack.enter_async_context(World(server, lobby.api)) for _ in whats]]
         rules = [{}, *({"raises": {"what": what}} for what in whats)]
         for room, rule in zip(rooms, rules, strict=True):
-            await room.open({"bouncer": {"policies": {"duplicates": {"grace": 1}, **rule}}}, agent_name=name)
+            await room.open(
+                {"bouncer": {"policies": {"duplicates": {"grace": 1, "wait_for_life": 0}, **rule}}}, agent_name=name
+            )
             await room.agent("A")
         for identity in ("B", "C"):
             for twin in [await room.agent(identity) for room in rooms]:
@@ -414,9 +449,12 @@ async def test_policies_that_fail(lobby: World, server: Server, tmp_path: Path) 
             await room.close()
         await lobby.until(lambda: is_idle(running), "all jobs have ended")
 
+    answer = await replayed(recordings, installed)
+    assert answer["by_policy"]["duplicates"]["unchanged"] == 2 * len(rooms)
+
 
 async def is_idle(running: Worker) -> bool:
-    """Whether a worker has no job left."""
+    """Return True if a worker has no job left."""
     url = f"http://127.0.0.1:{running.http_port}/worker"
     async with aiohttp.ClientSession() as session, session.get(url) as answer:
         told: dict[str, Any] = await answer.json()
@@ -424,14 +462,14 @@ async def is_idle(running: Worker) -> bool:
 
 
 def count_faults(running: Worker, room: World) -> int:
-    """How many faults were logged of a room, and each with a text that one can read."""
+    """Return the number of faults logged for a room. Each must have a readable text."""
     faults = [record for record in records(running, room.room) if record["message"] == "policy fault"]
     assert all(record["policy"] == "raises" and 0 < len(record["error"]) < 2000 for record in faults)
     return len(faults)
 
 
-async def test_nobody_but_an_agent_speaks_for_another(world: World) -> None:
-    """LiveKit lets agents send texts in the name of others, transcriptions for instance; people it corrects."""
+async def test_only_an_agent_can_speak_for_another(world: World) -> None:
+    """LiveKit lets agents send texts, such as transcriptions, in others' names; it corrects people's."""
     await world.open({"bouncer": {"policies": {"idle_timeout": {"timeout": 4}}}})
     idle = await world.agent("A")
     human = await world.human("h")
@@ -443,5 +481,5 @@ async def test_nobody_but_an_agent_speaks_for_another(world: World) -> None:
         await writer.aclose()
         return idle.reason is not None
 
-    await world.until(forge, "it is evicted all the same", within=20)
+    await world.until(forge, "it is evicted all the same")
     print(f"\nevicted {time.monotonic() - began:.1f} s after a human began to speak for it")

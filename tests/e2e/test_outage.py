@@ -1,4 +1,4 @@
-"""The way to the server is gone for longer than LiveKit's client tries to reconnect; the rooms are still there."""
+"""The line to the server is cut for longer than LiveKit's client tries to reconnect; the rooms live on."""
 
 import time
 from pathlib import Path
@@ -6,29 +6,35 @@ from pathlib import Path
 import pytest
 from livekit import api
 
-from demo.server import Server, Worker, worker
+from devserver import Server, Worker, worker
 from tests.e2e.conftest import AGENT
 from tests.e2e.line import line_to
 from tests.e2e.world import World
 
-GRACE_0 = {"bouncer": {"policies": {"duplicates": {"grace": 0}}}}
+GRACE_0 = {"bouncer": {"policies": {"duplicates": {"grace": 0, "wait_for_life": 0}}}}
 ENDED_WITHIN = 120.0
-"""Seconds for a job to end once the line is cut; it takes 21 to 31."""
+"""Seconds to wait for a job to end once the line is cut; it takes 21 to 31."""
 
 
 async def test_the_rooms_are_guarded_again(
     lobby: World, server: Server, client: api.LiveKitAPI, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One that was closed meanwhile stays closed, and where nobody wants a bouncer any more there is none."""
-    name = f"bouncer-{lobby.room}"
+    """A room closed meanwhile stays closed, and a room whose dispatch was deleted gets no bouncer.
+
+    Another worker is told to end during the outage. It does, though its room has no bouncer.
+    """
+    name, ending_name = f"bouncer-{lobby.room}", f"ending-{lobby.room}"
     async with (
         line_to(server) as line,
         worker(AGENT, line.server, env={"BOUNCER_AGENT_NAME": name}, log_file=tmp_path / "log") as running,
+        worker(AGENT, line.server, env={"BOUNCER_AGENT_NAME": ending_name}, log_file=tmp_path / "ending") as ending,
         World(server, client) as closed,
         World(server, client) as unwanted,
+        World(server, client) as lost,
     ):
         for room in (lobby, closed, unwanted):
             await room.open(GRACE_0, agent_name=name)
+        await lost.open(GRACE_0, agent_name=ending_name)
         await lobby.human("h")
         await lobby.agent("A")
         await unwanted.human("h")
@@ -38,10 +44,15 @@ async def test_the_rooms_are_guarded_again(
         for room in (lobby, closed, unwanted):
             await said(running, "no longer guarding", room, within=ENDED_WITHIN)
         ended_at = time.monotonic()
+        await said(ending, "successor requested", lost, within=ENDED_WITHIN)
+        ending.terminate()
+        assert await ending.exited() == 0
+        await said(ending, "not replaced", lost)
+        assert "Traceback" not in ending.log_file.read_text()
         await closed.close()
         assert unwanted.bouncer
         await client.agent_dispatch.delete_dispatch(unwanted.bouncer.dispatch, unwanted.room)
-        await lobby.until(lambda: nobody_guards(lobby), "nobody guards the room", within=60)
+        await lobby.until(lambda: without_bouncer(lobby), "the room is unguarded")
         twin = await lobby.agent("B")
         line.mend()
         mended_at = time.monotonic()
@@ -62,37 +73,19 @@ async def test_the_rooms_are_guarded_again(
         assert [room.name for room in open_rooms.rooms] == [unwanted.room]
 
 
-async def test_a_worker_that_is_told_to_end_does(lobby: World, server: Server, tmp_path: Path) -> None:
-    """Its room has no bouncer, and it looks for one, in vain."""
-    name = f"bouncer-{lobby.room}"
-    async with (
-        line_to(server) as line,
-        worker(AGENT, line.server, env={"BOUNCER_AGENT_NAME": name}, log_file=tmp_path / "log") as running,
-    ):
-        await lobby.open(GRACE_0, agent_name=name)
-        line.cut()
-        await said(running, "to be replaced", lobby, within=ENDED_WITHIN)
-
-        running.terminate()
-
-        assert await running.exited() == 0
-        await said(running, "not replaced", lobby)
-        assert "Traceback" not in running.log_file.read_text()
-
-
 async def said(running: Worker, message: str, world: World, *, within: float = 30.0) -> None:
-    """Wait until the worker says this of a room."""
+    """Wait until the worker logs this about a room."""
     await running.line(
         lambda line: (line["message"], line.get("lk.pii.room_name")) == (message, world.room), within=within
     )
 
 
-async def nobody_guards(world: World) -> bool:
-    """Whether the server lists no bouncer any more."""
+async def without_bouncer(world: World) -> bool:
+    """Return True if the server no longer lists a bouncer."""
     return not await world.guarding()
 
 
 async def dispatches(world: World, agent_name: str) -> list[str]:
-    """The ids of the room's dispatches of this name."""
+    """Return the ids of the room's dispatches of this name."""
     found = await world.api.agent_dispatch.list_dispatch(world.room)
     return [dispatch.id for dispatch in found if dispatch.agent_name == agent_name]

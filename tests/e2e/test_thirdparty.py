@@ -1,17 +1,19 @@
-"""A policy of another package, installed beside a bouncer that knows nothing of it."""
+"""A policy of another package, installed next to a bouncer that does not know it."""
 
 from pathlib import Path
 
-from demo.server import Server, worker
+from devserver import Server, worker
 from tests.e2e.conftest import AGENT
+from tests.e2e.elsewhere import replayed
 from tests.e2e.world import World
 from tests.packages import contributed
 
 
 async def test_it_evicts_once_the_room_names_it(lobby: World, server: Server, tmp_path: Path) -> None:
-    """The package that CONTRIBUTING.md shows, installed by pip; the room's metadata decides whether it counts."""
+    """The documents' example package, installed by pip, applies once the room's metadata names it."""
     name = f"bouncer-{lobby.room}"
-    environment = {"BOUNCER_AGENT_NAME": name, "PYTHONPATH": str(contributed(tmp_path))}
+    installed, recordings = {"PYTHONPATH": str(contributed(tmp_path))}, tmp_path / "recordings"
+    environment = {"BOUNCER_AGENT_NAME": name, "BOUNCER_RECORD": str(recordings), **installed}
     async with worker(AGENT, server, env=environment, log_file=tmp_path / "log"):
         await lobby.open(agent_name=name)
         nameless = await lobby.agent("A", name="")
@@ -25,3 +27,6 @@ async def test_it_evicts_once_the_room_names_it(lobby: World, server: Server, tm
         assert (told["policy"], told["reason"]) == ("nameless", "has no agent name")
         await lobby.stays({"B"}, seconds=2)
         await lobby.close()
+
+    answer = await replayed(recordings, installed)
+    assert answer["by_policy"]["nameless"]["unchanged"] == 1

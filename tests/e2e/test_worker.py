@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 from contextlib import AsyncExitStack
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 from livekit import api
 
-from demo.server import Server, Worker, worker
+from devserver import Server, Worker, worker
 from tests.e2e.conftest import AGENT
 from tests.e2e.health import full, health
 from tests.e2e.world import World
@@ -21,7 +20,7 @@ ROOMS = 40
 
 
 async def guarded(world: World, rooms: list[str]) -> bool:
-    """Whether every one of these rooms has a bouncer that says so."""
+    """Return True if each of these rooms has a bouncer that claims it."""
     for room in rooms:
         listed = await world.api.room.list_participants(api.ListParticipantsRequest(room=room))
         if not any(p.attributes.get("bouncer.guarding") for p in listed.participants):
@@ -30,14 +29,14 @@ async def guarded(world: World, rooms: list[str]) -> bool:
 
 
 async def test_forty_rooms_opened_at_once_are_all_guarded(world: World) -> None:
-    """None is lost to a busy machine: a dispatch that a worker declines is never tried again."""
+    """None is lost because the machine is busy: a dispatch that a worker declines is never offered again."""
     rooms = [f"{world.room}-{i}" for i in range(ROOMS)]
     dispatch = api.RoomAgentDispatch(agent_name="bouncer")
     await asyncio.gather(
         *(world.api.room.create_room(api.CreateRoomRequest(name=room, agents=[dispatch])) for room in rooms)
     )
     try:
-        await world.until(lambda: guarded(world, rooms), "all rooms are guarded", within=60)
+        await world.until(lambda: guarded(world, rooms), "all rooms are guarded")
     finally:
         await asyncio.gather(*(world.api.room.delete_room(api.DeleteRoomRequest(room=room)) for room in rooms))
 
@@ -46,13 +45,13 @@ async def test_forty_rooms_opened_at_once_are_all_guarded(world: World) -> None:
 async def test_it_runs_from_any_folder_whatever_the_environment_says(
     command: str, lobby: World, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A shared .env that sets LIVEKIT_TOKEN and LIVEKIT_AGENT_NAME for the user's own agent is no obstacle."""
+    """A shared .env with LIVEKIT_TOKEN and LIVEKIT_AGENT_NAME for the user's own agent does no harm."""
     monkeypatch.chdir(tmp_path)
     name = f"bouncer-{lobby.room}"
     environment = {"BOUNCER_AGENT_NAME": name, "LIVEKIT_TOKEN": "not ours", "LIVEKIT_AGENT_NAME": "assistant"}
     async with worker(AGENT, server, env=environment, args=(command,), log_file=tmp_path / "log") as running:
         await lobby.open(agent_name=name)
-        await lobby.agent("A")
+        await lobby.agent("A", lively=True)
         second = await lobby.agent("B")
 
         await lobby.gone(second)
@@ -62,7 +61,7 @@ async def test_it_runs_from_any_folder_whatever_the_environment_says(
 
 
 async def test_a_full_worker_gets_no_more_rooms(lobby: World, server: Server, tmp_path: Path) -> None:
-    """Its load is the rooms it guards; once that is BOUNCER_MAX_ROOMS, all others go to another worker."""
+    """Its load is its rooms. At BOUNCER_MAX_ROOMS, further rooms go to another worker."""
     name = f"bouncer-{lobby.room}"
     rooms = [f"{lobby.room}-{number}" for number in range(14)]
 
@@ -70,7 +69,7 @@ async def test_a_full_worker_gets_no_more_rooms(lobby: World, server: Server, tm
         dispatch = api.RoomAgentDispatch(agent_name=name)
         for room in some:
             await lobby.api.room.create_room(api.CreateRoomRequest(name=room, agents=[dispatch]))
-        await lobby.until(lambda: guarded(lobby, some), "the rooms are guarded", within=60)
+        await lobby.until(lambda: guarded(lobby, some), "the rooms are guarded")
 
     async with AsyncExitStack() as stack:
 
@@ -93,13 +92,13 @@ async def test_a_full_worker_gets_no_more_rooms(lobby: World, server: Server, tm
 
 
 async def test_sigterm_drains(lobby: World, server: Server, tmp_path: Path) -> None:
-    """It takes no more rooms, goes on guarding the one it has, and ends with status 0 once that closes."""
+    """It takes no more rooms, keeps guarding the one it has, and ends with status 0 once that closes."""
     name = f"bouncer-{lobby.room}"
     async with worker(AGENT, server, env={"BOUNCER_AGENT_NAME": name}, log_file=tmp_path / "log") as running:
         await lobby.open(agent_name=name)
         running.terminate()
         await running.line(lambda line: line["message"] == "draining worker")
-        await lobby.agent("A")
+        await lobby.agent("A", lively=True)
         second = await lobby.agent("B")
         await lobby.gone(second)
 
@@ -108,8 +107,33 @@ async def test_sigterm_drains(lobby: World, server: Server, tmp_path: Path) -> N
         assert await running.exited() == 0
 
 
+async def test_healthy_rooms_say_little(lobby: World, server: Server, tmp_path: Path) -> None:
+    """Rooms that open, are guarded and close log no error and no warning of ours, and at most five lines each."""
+    name = f"bouncer-{lobby.room}"
+    async with worker(AGENT, server, env={"BOUNCER_AGENT_NAME": name}, log_file=tmp_path / "log") as running:
+        await running.line(lambda line: line["message"] == "registered worker")
+        before = len(running.log)
+        for number in range(3):
+            async with World(server, lobby.api) as room:
+                await room.open(agent_name=name)
+                agent = await room.agent("A", audio=True)
+                await agent.transcribe(f"hello {number}")
+                await room.close()
+                await running.line(
+                    lambda line, room=room: (
+                        (line["message"], line.get("lk.pii.room_name"))  # type: ignore[misc]
+                        == ("no longer guarding", room.room)
+                    )
+                )
+        said = [line for line in running.log[before:] if line.get("level") != "DEBUG"]
+
+        assert [line for line in said if line.get("level") not in ("INFO", "WARNING")] == []
+        assert [line for line in said if line.get("level") == "WARNING" and line.get("name") == "bouncer"] == []
+        assert len([line for line in said if line.get("level") == "INFO"]) <= 3 * 5
+
+
 async def test_ctrl_c_ends_a_dev_worker_at_once(lobby: World, server: Server, tmp_path: Path) -> None:
-    """It lets go of its rooms and ends, without a traceback."""
+    """It leaves its rooms and ends without a traceback."""
     name = f"bouncer-{lobby.room}"
     environment = {"BOUNCER_AGENT_NAME": name}
     async with worker(AGENT, server, env=environment, args=("dev",), log_file=tmp_path / "log") as running:
@@ -122,7 +146,7 @@ async def test_ctrl_c_ends_a_dev_worker_at_once(lobby: World, server: Server, tm
 
 
 def test_a_bad_environment_stops_it_from_starting(server: Server) -> None:
-    """All that is wrong is named, with the variable, and nothing is guessed."""
+    """Every mistake is named with its variable, and nothing is guessed."""
     environment = {
         **os.environ,
         **server.env,
@@ -141,25 +165,8 @@ def test_a_bad_environment_stops_it_from_starting(server: Server) -> None:
     ]
 
 
-def test_a_worker_that_cannot_run_ends_with_status_1(server: Server) -> None:
-    """The framework would end it with 0, and whoever restarts what failed would leave it at that."""
-    with socket.create_server(("", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        ended = subprocess.run(
-            [sys.executable, AGENT, "start"],
-            env={**os.environ, **server.env, "BOUNCER_PORT": port},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-
-    assert ended.returncode == 1
-    assert "address already in use" in ended.stdout
-
-
-async def test_a_frozen_worker_judges_nobody_by_what_it_missed(lobby: World, server: Server, tmp_path: Path) -> None:
-    """The agent was at work all the time; the bouncer, stopped and continued, must not take it for idle."""
+async def test_a_frozen_worker_evicts_no_one_for_what_it_missed(lobby: World, server: Server, tmp_path: Path) -> None:
+    """The agent worked all the time. A bouncer that was stopped and continued must not consider it idle."""
     name = f"bouncer-{lobby.room}"
     async with worker(AGENT, server, env={"BOUNCER_AGENT_NAME": name}, log_file=tmp_path / "log") as running:
         await lobby.open({"bouncer": {"policies": {"idle_timeout": {"timeout": 8}}}}, agent_name=name)
@@ -171,6 +178,6 @@ async def test_a_frozen_worker_judges_nobody_by_what_it_missed(lobby: World, ser
         os.kill(running.pid, signal.SIGCONT)
         await lobby.stays({"A"}, seconds=4)
 
-        await lobby.gone(agent, within=40)
+        await lobby.gone(agent)
 
         await lobby.close()

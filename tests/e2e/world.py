@@ -1,6 +1,6 @@
-"""A room on a real server: who is in it, what they do, and waiting for what should happen to them.
+"""A room on a real server: its participants, what they do, and waiting for what should happen to them.
 
-Waits are for conditions, with limits that only a broken thing reaches; nothing asserts that something was quick.
+Tests wait for conditions, with limits that only a defect reaches. Nothing asserts speed.
 """
 
 import asyncio
@@ -16,18 +16,21 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
 from livekit import api, rtc
+from livekit.api.access_token import Claims
 
-from demo.server import Server
+from devserver import Server
 
 Kind = Literal["standard", "egress", "ingress", "sip", "agent"]
 Message = dict[str, Any]
 T = TypeVar("T")
 
-LIMIT = 20.0
-"""Seconds to wait for something that should take a moment."""
+LIMIT = 60.0
+"""Seconds to wait for something that takes a moment, even on a busy machine."""
+HANG = 30.0
+"""Seconds after which a call of the client SDK has hung."""
 
 POLL = 0.1
-"""Seconds between two looks at the server's list."""
+"""Seconds between looks at the server's list."""
 
 SAMPLE_RATE = 16_000
 FRAME = SAMPLE_RATE // 10
@@ -37,9 +40,16 @@ TONE = array("h", (round(10_000 * math.sin(2 * math.pi * 440 * i / SAMPLE_RATE))
 OBSERVER = "observer"
 
 
+@dataclass
+class _Claims(Claims):
+    """A token's claims, with one that LiveKit's server takes and its Python SDK has no word for."""
+
+    kind_details: list[str] | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A framework agent that was dispatched and is there."""
+    """A framework agent that was dispatched and has joined."""
 
     dispatch: str
     identity: str
@@ -47,7 +57,7 @@ class Job:
 
 
 class Member:
-    """A participant with a real connection of its own, doing what clients do."""
+    """A participant with a real connection."""
 
     def __init__(self, url: str, identity: str, token: str) -> None:
         self.identity = identity
@@ -56,13 +66,14 @@ class Member:
         self.reason: int | None = None
         """Why it is no longer connected (`rtc.DisconnectReason`); None while it is."""
         self.sounding = False
-        """Whether its audio track carries a tone rather than silence."""
+        """True while its audio track carries a tone instead of silence."""
         self._url = url
         self._out = asyncio.Event()
         self._audio: asyncio.Task[None] | None = None
+        self._life: asyncio.Task[None] | None = None
 
     async def join(self) -> None:
-        """Connect, as a new participant."""
+        """Connect as a new participant."""
         self.room = rtc.Room()
         self.reason = None
         self._out = asyncio.Event()
@@ -71,7 +82,7 @@ class Member:
         self.sid = self.room.local_participant.sid
 
     async def rejoin(self) -> None:
-        """Come back with the token it came with, and with its audio track if it had one."""
+        """Come back with the same token, and with an audio track if it had one."""
         had_audio = self._audio is not None
         await self.leave()
         await self.join()
@@ -79,11 +90,11 @@ class Member:
             await self.publish_audio()
 
     async def leave(self) -> None:
-        """Disconnect, if it is not out already."""
-        if self._audio:
-            self._audio.cancel()
-            await asyncio.gather(self._audio, return_exceptions=True)
-            self._audio = None
+        """Disconnect, unless it is out already."""
+        for task in filter(None, (self._audio, self._life)):
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        self._audio = self._life = None
         await _bounded(self.room.disconnect())
 
     async def out(self, *, within: float = LIMIT) -> int:
@@ -93,16 +104,16 @@ class Member:
         assert self.reason is not None
         return self.reason
 
-    async def publish_audio(self) -> None:
+    async def publish_audio(self, name: str = "voice") -> None:
         """Publish a microphone track, silent until told otherwise."""
         source = rtc.AudioSource(SAMPLE_RATE, 1, queue_size_ms=200)
-        track = rtc.LocalAudioTrack.create_audio_track("voice", source)
+        track = rtc.LocalAudioTrack.create_audio_track(name, source)
         options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE)
         await _bounded(self.room.local_participant.publish_track(track, options))
         self._audio = asyncio.create_task(self._feed(source))
 
     async def say(self, seconds: float = 1.0) -> None:
-        """Sound a tone for some time, on a track that is published first if need be."""
+        """Play a tone for some time. Publishes a track first if there is none."""
         if self._audio is None:
             await self.publish_audio()
         self.sounding = True
@@ -110,7 +121,7 @@ class Member:
         self.sounding = False
 
     async def set_state(self, state: str) -> None:
-        """Say what an agent is doing, as an AgentSession does."""
+        """Publish an agent's state, as an AgentSession does."""
         await self.set_attributes({"lk.agent.state": state})
 
     async def set_attributes(self, attributes: dict[str, str]) -> None:
@@ -118,12 +129,21 @@ class Member:
         await _bounded(self.room.local_participant.set_attributes(attributes))
 
     async def send_data(self, payload: str = "ping", topic: str = "chat") -> None:
-        """Send a data packet to everybody."""
+        """Send a data packet to everyone."""
         await _bounded(self.room.local_participant.publish_data(payload, topic=topic))
 
     async def transcribe(self, text: str) -> None:
-        """Send a transcription, as an AgentSession does for what it hears and says."""
+        """Send a transcription, as an AgentSession does."""
         await _bounded(self.room.local_participant.send_text(text, topic="lk.transcription"))
+
+    def live(self) -> None:
+        """Show life from now on, as an agent in conversation does."""
+        self._life = asyncio.create_task(self._send_data_for_ever())
+
+    async def _send_data_for_ever(self) -> None:
+        while True:
+            await self.send_data()
+            await asyncio.sleep(1)
 
     def _on_disconnected(self, reason: rtc.DisconnectReason.ValueType) -> None:
         self.reason = reason
@@ -139,14 +159,14 @@ class Member:
 
 
 class World:
-    """One fresh room, and everything that a test does in it."""
+    """One fresh room and everything that a test does in it."""
 
     def __init__(self, server: Server, client: api.LiveKitAPI) -> None:
         self.server = server
         self.api = client
         self.room = f"test-{secrets.token_hex(4)}"
         self.messages: list[Message] = []
-        """What the bouncer told the room, oldest first, as an observer heard it that is neither human nor agent."""
+        """The bouncer's messages to the room, oldest first, received by an observer that is neither human nor agent."""
         self.bouncer: Job | None = None
         self._members: list[Member] = []
         self._hears = False
@@ -157,12 +177,12 @@ class World:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leave nobody and nothing behind, whatever has happened."""
+        """Clean up, whatever has happened."""
         await asyncio.gather(*(member.leave() for member in self._members), return_exceptions=True)
         await self.close()
 
     async def create(self, metadata: Mapping[str, Any] | str | None = None) -> None:
-        """Create the room, and have somebody listen to what the bouncer will tell it."""
+        """Create the room, with an observer that listens to the bouncer's messages."""
         await self.api.room.create_room(api.CreateRoomRequest(name=self.room, metadata=_text(metadata)))
         observer = await self.join(OBSERVER, kind="egress", hidden=True)
         observer.room.on("data_received", self._on_data)
@@ -171,7 +191,7 @@ class World:
             await self.send(b"", topic="harness.probe")
             return self._hears
 
-        # Connected is not yet able to hear: what is sent in the first moment after joining can be lost.
+        # A message sent in the first moment after joining can be lost.
         await self.until(hears, "the observer hears")
 
     async def open(
@@ -181,20 +201,23 @@ class World:
         agent_name: str = "bouncer",
         dispatch_metadata: Mapping[str, Any] | str | None = None,
     ) -> None:
-        """Create the room with this metadata, and wait until a bouncer guards it."""
+        """Create the room with this metadata, and wait until a bouncer has arrived that can say how it is."""
         await self.create(metadata)
         request = api.CreateAgentDispatchRequest(
             agent_name=agent_name, room=self.room, metadata=_text(dispatch_metadata)
         )
         dispatch = await self.api.agent_dispatch.create_dispatch(request)
 
-        async def guarding() -> Job | None:
-            return next((Job(dispatch.id, *found) for found in (await self.guarding()).items()), None)
+        async def arrived() -> Job | None:
+            for who in (await self.listed()).values():
+                if who.attributes.get("bouncer.guarding") or who.attributes.get("bouncer.standing"):
+                    return Job(dispatch.id, who.identity, who.sid)
+            return None
 
-        self.bouncer = await self.until(guarding, "a bouncer guards the room", within=30)
+        self.bouncer = await self.until(arrived, "a bouncer has arrived")
 
     async def close(self) -> None:
-        """Close the room, if it is not closed already."""
+        """Close the room, unless it is closed already."""
         with suppress(api.TwirpError):
             await self.api.room.delete_room(api.DeleteRoomRequest(room=self.room))
 
@@ -205,12 +228,12 @@ class World:
         )
 
     async def send(self, payload: bytes, topic: str) -> None:
-        """Send a data packet to everybody as the server does for its API: without a sender."""
+        """Send a data packet to everyone through the server's API, so without a sender."""
         kind = api.DataPacket.Kind.RELIABLE
         await self.api.room.send_data(api.SendDataRequest(room=self.room, data=payload, topic=topic, kind=kind))
 
     async def human(self, identity: str, *, audio: bool = False, attributes: Mapping[str, str] | None = None) -> Member:
-        """Have a person join."""
+        """Let a person join."""
         return await self.join(identity, audio=audio, attributes=attributes)
 
     async def agent(
@@ -222,11 +245,18 @@ class World:
         state: str = "listening",
         attributes: Mapping[str, str] | None = None,
         hidden: bool = False,
+        lively: bool = False,
     ) -> Member:
-        """Have an agent join as a framework agent shows itself, its name as if the server had stamped it."""
+        """Let an agent join that looks like a framework agent, with a name as the server would stamp it.
+
+        A lively one shows life all the time, so that it is taken for no corpse.
+        """
         shown = {"lk.agent_name": name, "lk.agent.state": state, **(attributes or {})}
         shown = {key: value for key, value in shown.items() if value}
-        return await self.join(identity, kind="agent", grant=True, audio=audio, attributes=shown, hidden=hidden)
+        member = await self.join(identity, kind="agent", grant=True, audio=audio, attributes=shown, hidden=hidden)
+        if lively:
+            member.live()
+        return member
 
     async def join(
         self,
@@ -237,9 +267,10 @@ class World:
         audio: bool = False,
         attributes: Mapping[str, str] | None = None,
         hidden: bool = False,
+        **claims: Any,
     ) -> Member:
-        """Have somebody join with a token of this kind, `grant` being the agent grant."""
-        token = self.token(identity, kind=kind, grant=grant, attributes=attributes, hidden=hidden)
+        """Let a participant join with a token of this kind; `grant` is the agent grant, `claims` are as for `token`."""
+        token = self.token(identity, kind=kind, grant=grant, attributes=attributes, hidden=hidden, **claims)
         member = Member(self.server.url, identity, token)
         await member.join()
         self._members.append(member)
@@ -256,31 +287,42 @@ class World:
         grant: bool = False,
         attributes: Mapping[str, str] | None = None,
         hidden: bool = False,
+        recorder: bool = False,
+        name: str = "",
+        details: Iterable[str] = (),
     ) -> str:
-        """Make a token that lets somebody into the room; whoever joins with it may change its own metadata."""
+        """Make a token for the room that allows changes to one's own metadata; `details` are those of the kind."""
         grants = api.VideoGrants(
-            room_join=True, room=self.room, agent=grant or None, hidden=hidden or None, can_update_own_metadata=True
+            room_join=True,
+            room=self.room,
+            agent=grant or None,
+            hidden=hidden or None,
+            recorder=recorder or None,
+            can_update_own_metadata=True,
         )
-        token = api.AccessToken(self.server.api_key, self.server.api_secret).with_identity(identity).with_kind(kind)
-        return token.with_grants(grants).with_attributes(dict(attributes or {})).to_jwt()
+        token = api.AccessToken(self.server.api_key, self.server.api_secret).with_identity(identity)
+        token.claims = _Claims(kind_details=[*details] or None)
+        return (
+            token.with_kind(kind).with_grants(grants).with_name(name).with_attributes(dict(attributes or {})).to_jwt()
+        )
 
     async def dispatch(self, agent_name: str, **metadata: object) -> Job:
-        """Dispatch an agent of framework_agent.py, and wait until it is there."""
+        """Dispatch an agent of framework_agent.py, and wait until it has joined."""
         request = api.CreateAgentDispatchRequest(agent_name=agent_name, room=self.room, metadata=json.dumps(metadata))
         dispatch = await self.api.agent_dispatch.create_dispatch(request)
 
         async def joined() -> Job | None:
             for info in (await self.listed()).values():
-                # Whose room is closed while it is still joining hangs in that for a minute.
+                # A participant whose room is closed while it joins hangs for a minute.
                 active = info.state == api.ParticipantInfo.State.ACTIVE
                 if active and info.attributes.get("harness.dispatch") == dispatch.id:
                     return Job(dispatch.id, info.identity, info.sid)
             return None
 
-        return await self.until(joined, f"a job of {agent_name} joins", within=30)
+        return await self.until(joined, f"a job of {agent_name} joins")
 
     async def listed(self) -> dict[str, api.ParticipantInfo]:
-        """Everybody the server lists, hidden ones too, by identity."""
+        """Return everyone that the server lists, including hidden participants, by identity."""
         try:
             found = await self.api.room.list_participants(api.ListParticipantsRequest(room=self.room))
         except api.TwirpError as error:
@@ -290,15 +332,15 @@ class World:
         return {info.identity: info for info in found.participants if info.identity != OBSERVER}
 
     async def guarding(self) -> dict[str, str]:
-        """The bouncers that say that they guard the room: their sids, by identity."""
+        """Return the sids of the bouncers that claim the room, by identity."""
         return {i: p.sid for i, p in (await self.listed()).items() if p.attributes.get("bouncer.guarding")}
 
     async def present(self) -> set[str]:
-        """Return the identities of everybody who is there, the bouncer's included."""
+        """Return the identities of all participants, including the bouncer's."""
         return set(await self.listed())
 
     async def gone(self, who: str | Member | Job, *, within: float = LIMIT) -> None:
-        """Wait until an identity, or this very connection of a member, is no longer listed."""
+        """Wait until an identity, or this particular connection of a member, is no longer listed."""
 
         async def not_listed() -> bool:
             if isinstance(who, str):
@@ -308,7 +350,7 @@ class World:
         await self.until(not_listed, f"{who if isinstance(who, str) else who.identity} is gone", within=within)
 
     async def stays(self, identities: Iterable[str], seconds: float) -> None:
-        """Make sure that for so long nobody of these leaves, not even to come back."""
+        """Make sure that for so long none of these leaves, not even to come back."""
         expected = set(identities)
         first = {identity: info.sid for identity, info in (await self.listed()).items() if identity in expected}
         assert set(first) == expected, f"not there to begin with: {expected - set(first)}"
@@ -319,19 +361,27 @@ class World:
             assert now == first, f"left or came back: {set(first.items()) - set(now.items())}"
 
     async def message(self, *, within: float = LIMIT, **facts: object) -> Message:
-        """Wait until the room was told something that has these facts, and return it."""
+        """Wait for a message to the room with these facts, and return it."""
 
         async def told() -> Message | None:
             return next((message for message in self.messages if facts.items() <= message.items()), None)
 
         return await self.until(told, f"the room is told {facts}", within=within)
 
-    async def until(self, condition: Callable[[], Awaitable[T | None]], what: str, *, within: float = LIMIT) -> T:
-        """Wait until the condition gives something true, and return that."""
+    async def until(
+        self,
+        condition: Callable[[], Awaitable[T | None]],
+        what: str,
+        *,
+        within: float = LIMIT,
+        instead: Callable[[], object] = str,
+    ) -> T:
+        """Wait until the condition returns something true, and return that. `instead` describes a failure."""
         end = time.monotonic() + within
         while not (result := await condition()):
-            present = await self.present()
-            assert time.monotonic() < end, f"{within:g} s, and not yet: {what}. Present: {sorted(present)}"
+            if time.monotonic() > end:
+                present = {identity: dict(info.attributes) for identity, info in (await self.listed()).items()}
+                raise AssertionError(f"{within:g} s, and not yet: {what}. {instead()} Present: {present}")
             await asyncio.sleep(POLL)
         return result
 
@@ -341,14 +391,14 @@ class World:
 
     def _on_data(self, packet: rtc.DataPacket) -> None:
         self._hears = True
-        # Whoever may send data can send on this topic too; only what has no sender comes from the server.
+        # Any participant may send on this topic; only messages without a sender come from the server.
         if packet.topic == "bouncer" and packet.participant is None:
             self.messages.append(json.loads(packet.data))
 
 
 async def _bounded(call: Coroutine[Any, Any, T]) -> T:
-    """Run a call of the client SDK, which may never answer on a connection that has just been ended."""
-    async with asyncio.timeout(LIMIT):
+    """Run a call of the client SDK, which may never return on a connection that has just ended."""
+    async with asyncio.timeout(HANG):
         return await call
 
 

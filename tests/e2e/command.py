@@ -1,0 +1,61 @@
+"""The command line as a person uses it: a process, and what it says."""
+
+import asyncio
+import os
+import re
+import sys
+from dataclasses import dataclass
+
+from devserver import Server
+
+ENDS_WITHIN = 150.0
+"""Seconds for a command to end; a busy machine takes a few to start it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A command that has ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+def environment(server: Server | None = None, **more: str) -> dict[str, str]:
+    """Return the environment of a command, with the credentials of the server, or with none."""
+    ours = {key: value for key, value in os.environ.items() if not key.startswith(("LIVEKIT_", "BOUNCER_"))}
+    if server:
+        ours |= {
+            "LIVEKIT_URL": server.url,
+            "LIVEKIT_API_KEY": server.api_key,
+            "LIVEKIT_API_SECRET": server.api_secret,
+        }
+    return {**ours, "COLUMNS": "120", "TERM": "dumb", **more}
+
+
+async def run(server: Server | None, *arguments: str, text: str = "", **more: str) -> Ran:
+    """Run `bouncer` with this on its standard input, until it ends."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bouncer", *arguments),
+        env=environment(server, **more),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(ENDS_WITHIN):
+            out, err = await process.communicate(text.encode())
+    except BaseException:
+        process.kill()
+        raise
+    assert process.returncode is not None
+    return Ran(process.returncode, out.decode(), err.decode())
+
+
+def normal(text: str) -> str:
+    """Return what a command said without what differs each time: times, lengths of time, ids, blanks at line ends."""
+    text = re.sub(r"\b(PA|RM|AD|AJ)_\w+", r"\1_*", text)
+    text = re.sub(r"\d{4}-\d\d-\d\d", "DATE", text)
+    text = re.sub(r"\d\d:\d\d:\d\d(\.\d+Z)?", "TIME", text)
+    text = re.sub(r"(\d+ (d|h|min|s)\b|less than 1 s)( \d+ (h|min|s)\b)?", "SPAN", text)
+    return "\n".join(re.sub(r" {2,}", "  ", line).rstrip() for line in text.splitlines())
