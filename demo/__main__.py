@@ -1,4 +1,6 @@
-"""`python -m demo` shows a bouncer at work on a real LiveKit server; `python -m demo dev` runs both to play with.
+"""`python -m demo` shows a bouncer at work on a real LiveKit server; `python -m demo dev` leaves both running.
+
+`python -m demo console` shows the same in the gatekeeper's console too, and keeps the room open afterwards.
 
 The demo's exit status is 0 only if exactly the right agents left.
 """
@@ -17,26 +19,28 @@ from rich.console import Console
 
 from demo.dev import run
 from demo.scene import LIMIT, perform
-from demo.server import ServerUnavailable, StartFailed, livekit_server
 from demo.show import Show
 from demo.stage import Stuck
+from devserver import LOOPBACK, ServerUnavailable, StartFailed, free_port, livekit_server
 
 INTERRUPTED = 130
 PLAIN_WIDTH = 160
-"""Columns where there is no terminal, so that no line of the summary has to be broken."""
+"""Columns without a terminal: wide enough that no line of the summary breaks."""
 
 
-async def demo(console: Console) -> int:
-    """Play the demo; its exit status."""
+async def demo(console: Console, port: int = 0) -> int:
+    """Play the demo, and return its exit status; with a port, the gatekeeper's console shows it there."""
     show = Show(console)
     show.intro()
     logs = Path(tempfile.mkdtemp(prefix="livekit-bouncer-demo-"))
     succeeded = interrupted = False
     try:
-        async with livekit_server(say=lambda line: show.say("server", line.removeprefix("server: "))) as server:
-            succeeded = await perform(server, show, logs)
+        webhook = f"http://{LOOPBACK}:{port}/livekit" if port else ""
+        say = lambda line: show.say("server", line.removeprefix("server: "))  # noqa: E731 - it has no other name
+        async with livekit_server(say=say, webhook=webhook) as server:
+            succeeded = await perform(server, show, logs, port)
     except TimeoutError:
-        console.print(f"The demo was not done after {LIMIT:g} s, and was ended.", style="bold red")
+        console.print(f"The demo did not finish within {LIMIT:g} s and was stopped.", style="bold red")
     except asyncio.CancelledError:
         interrupted = True
         raise
@@ -46,22 +50,22 @@ async def demo(console: Console) -> int:
 
 
 def put_away(logs: Path, console: Console, *, wanted: bool) -> None:
-    """Remove the folder with the logs, or say where it is if they are wanted and there are any."""
+    """Remove the folder of logs, or say where it is if they are wanted and there are any."""
     if wanted and any(logs.iterdir()):
-        console.print(f"What the bouncer and the agents logged is in {logs}", soft_wrap=True)
+        console.print(f"The logs of the bouncer and the agents are in {logs}", soft_wrap=True)
     else:
         shutil.rmtree(logs)
 
 
 async def interruptible(work: Coroutine[None, None, int], console: Console) -> int:
-    """Run it so that Ctrl-C, or SIGTERM, ends it with everything that it started. A second one changes nothing."""
+    """Run the work so that Ctrl-C or SIGTERM ends it and everything it started. A second signal changes nothing."""
     task = asyncio.ensure_future(work)
     interrupted = False
 
     def interrupt() -> None:
         nonlocal interrupted
         if not interrupted:
-            console.print("\nending …", style="dim")
+            console.print("\nstopping …", style="dim")
             interrupted = True
             task.cancel()
 
@@ -74,8 +78,8 @@ async def interruptible(work: Coroutine[None, None, int], console: Console) -> i
 
 
 def main() -> int:
-    """Do what the command line says; the exit status."""
-    # Libraries would write over the screen; what matters of theirs comes as an exception.
+    """Do what the command line says, and return the exit status."""
+    # Libraries would write over the screen. What matters from them arrives as an exception.
     logging.basicConfig(handlers=[logging.NullHandler()])
     warnings.filterwarnings("ignore", module="jwt", message="The HMAC key is")
     console = Console(highlight=False)
@@ -84,10 +88,12 @@ def main() -> int:
     match sys.argv[1:]:
         case []:
             work = demo(console)
+        case ["console"]:
+            work = demo(console, free_port())
         case ["dev"]:
             work = run(console)
         case _:
-            print("usage: python -m demo [dev]", file=sys.stderr)
+            print("usage: python -m demo [console | dev]", file=sys.stderr)
             return 2
     try:
         return asyncio.run(interruptible(work, console))

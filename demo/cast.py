@@ -1,14 +1,14 @@
-"""The cast: real framework agents, each behaving as its dispatch's metadata says.
+"""The cast: real framework agents, each acting as its dispatch's metadata says.
 
-Run as `python demo/cast.py assistant recorder`, it is one worker for each of these agent names, in one process. The
-dispatch metadata is one of:
+`python demo/cast.py assistant recorder` runs one worker for each of these agent names, in one process. The dispatch
+metadata is one of:
 
 - `busy`: an AgentSession that says something every few seconds;
-- `idle`: an AgentSession that listens, and never does anything else;
+- `idle`: an AgentSession that only listens;
 - `silent`: joins, publishes nothing and gives no sign of life.
 
-On stdout, JSON lines: an agent has `joined`; it was `disconnected`, for what reason; its job has `ended`. Of the last
-two either may be missing: when a participant is removed, LiveKit ends its job too, and sometimes the job is quicker.
+It prints JSON lines: an agent has `joined`, was `disconnected` for a reason, or its job has `ended`. One of the last
+two may be missing: when a participant is removed, LiveKit ends its job too, and sometimes the job is faster.
 """
 
 import asyncio
@@ -29,9 +29,9 @@ from livekit.rtc._ffi_client import FfiClient
 SAMPLE_RATE = 24_000
 FRAME = SAMPLE_RATE // 50
 PITCH = 150
-"""Of the hum that stands for a voice, in Hz."""
+"""The pitch, in Hz, of the hum that stands for a voice."""
 TALK, PAUSE = 3.0, 2.0
-"""Seconds for which a busy agent speaks, and listens."""
+"""Seconds that a busy agent speaks, and then listens."""
 SENTENCE = "I can help you with that, just give me a moment."
 
 
@@ -49,7 +49,7 @@ async def play(ctx: JobContext) -> None:
     session: AgentSession[None] = AgentSession(vad=None, turn_handling={"turn_detection": None})
     await session.start(Agent(instructions=""), room=ctx.room, room_options=RoomOptions(audio_input=False))
     if ctx.job.metadata == "busy":
-        # Not in here: the framework waits 15 s for a job's entrypoint to return before it ends the job.
+        # As a task, since the framework waits 15 s for the entrypoint to return before it ends a job.
         talking = asyncio.create_task(_talk(session))
         session.on("close", lambda _: talking.cancel())
 
@@ -66,7 +66,7 @@ async def _talk(session: AgentSession[None]) -> None:
 
 
 async def _voice(seconds: float) -> AsyncIterator[rtc.AudioFrame]:
-    """A hum that swells four times a second, about as speech does."""
+    """Yield a hum that swells four times a second, roughly as speech does."""
     for start in range(0, round(seconds * SAMPLE_RATE), FRAME):
         at = [i / SAMPLE_RATE for i in range(start, start + FRAME)]
         samples = (10_000 * math.sin(math.tau * PITCH * t) * math.sin(math.pi * 4 * t) ** 2 for t in at)
@@ -82,7 +82,7 @@ def _identity(ctx: JobContext) -> str:
 
 
 def _never_busy() -> float:
-    """Report no load: a busy machine gets its agents too."""
+    """Report no load, so that a busy machine gets its agents too."""
     return 0.0
 
 
@@ -93,8 +93,8 @@ def _worker(agent_name: str) -> AgentServer:
 
 
 async def main(agent_names: Sequence[str]) -> None:
-    """Be the workers for these names until SIGTERM."""
-    # Jobs in threads that start together could each make this singleton for themselves, and one would hang.
+    """Run the workers for these names until SIGTERM."""
+    # Jobs that start together could each create this singleton, and one of them would hang.
     _ = FfiClient.instance
     end = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -109,7 +109,7 @@ async def main(agent_names: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    # The agents hear nothing, so they need none of the framework's speech models.
+    # The agents hear nothing, so they need no speech models.
     os.environ.setdefault("LIVEKIT_AGENTS_PRELOAD_LOCAL_INFERENCE", "0")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stdout)
     asyncio.run(main(sys.argv[1:]))

@@ -1,71 +1,89 @@
-"""A server and a bouncer that keep running, to play with, and the bouncer's log."""
+"""A server, a bouncer and a gatekeeper that keep running, and what they log."""
 
 import asyncio
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
+from dotenv import load_dotenv
 from livekit import api
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from demo.scene import AGENT
-from demo.server import Server, Worker, livekit_server, worker
+from devserver import LOOPBACK, Server, Worker, free_port, gatekeeper, livekit_server, worker
 
 ROOM = "playground"
 END_WITHIN = 2.0
-"""Seconds for the bouncer to end before it is killed."""
+"""Seconds that the bouncer has to end before it is killed."""
 TOKEN_TTL = timedelta(hours=6)
 
 _LEVELS = {"DEBUG": "dim", "INFO": "green", "WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}
-_LEAST = {"bouncer": logging.DEBUG, "livekit.agents": logging.WARNING}
-"""The loggers that are shown, and from which level on."""
+_LEAST = {"bouncer": logging.DEBUG, "bouncer.gatekeeper": logging.DEBUG, "livekit.agents": logging.WARNING}
+"""The loggers that are shown, and their lowest level."""
 _LEFT_OUT = {"message", "level", "name", "timestamp", "pid", "exc_info", "stack"}
-"""What is shown otherwise, or not: a worker on a busy machine logs where its loop stood still, 20 lines each time."""
+"""Fields that are shown in another way, or not at all."""
 
 
 async def run(console: Console) -> int:
-    """Run a server, unless the environment has one, and a bouncer with the environment's settings, until Ctrl-C."""
+    """Run a server, unless the environment has one, with a bouncer for every room, until Ctrl-C.
+
+    Bouncer and gatekeeper have the environment's settings, and those in `.env.local`, as `agent.py` has.
+    """
+    load_dotenv(".env.local")
     env = {name: value for name, value in os.environ.items() if name.startswith("BOUNCER_")}
-    async with livekit_server(say=lambda line: console.print(line, style="dim", soft_wrap=True)) as server:
-        console.print("bouncer: starting", style="dim")
-        async with worker(AGENT, server, env=env, args=("start", "--log-level", "DEBUG")) as bouncer:
-            console.print(_how_to_join(server, env.get("BOUNCER_AGENT_NAME", "bouncer")), soft_wrap=True)
+    port = free_port()
+
+    def say(line: str) -> None:
+        console.print(line, style="dim", soft_wrap=True)
+
+    env.setdefault("BOUNCER_WEBHOOK_URL", f"http://{LOOPBACK}:{port}/bouncer")
+    async with livekit_server(say=say, webhook=f"http://{LOOPBACK}:{port}/livekit") as server:
+        say("bouncer and gatekeeper: starting")
+        async with (
+            worker(AGENT, server, env=env, args=("start", "--log-level", "DEBUG")) as bouncer,
+            gatekeeper(
+                server, port=port, env={"BOUNCER_ALLOW_ACTIONS": "1", **env, "BOUNCER_GATEKEEPER_PORT": str(port)}
+            ) as gate,
+        ):
+            console.print(_how_to_join(server, port), soft_wrap=True)
             try:
-                await _follow(bouncer, console)
+                await _follow((bouncer, gate), console)
             finally:
-                # It would stay until its rooms are empty.
+                # By itself it would wait until its rooms are empty.
                 with suppress(ProcessLookupError):
                     bouncer.terminate()
                     try:
                         await bouncer.exited(within=END_WITHIN)
                     except TimeoutError:
                         bouncer.kill()
-    console.print(f"The bouncer ended, with status {bouncer.returncode}.", style="bold red")
+    for name, process in (("bouncer", bouncer), ("gatekeeper", gate)):
+        console.print(f"The {name} ended with status {process.returncode}.", style="bold red")
     return 1
 
 
-async def _follow(bouncer: Worker, console: Console) -> None:
-    """Show what it logs until it ends."""
-    shown = 0
+async def _follow(processes: Sequence[Worker], console: Console) -> None:
+    """Show their logs until one of them ends."""
+    shown = [0] * len(processes)
     while True:
-        ended = bouncer.returncode is not None
-        for line in bouncer.log[shown:]:
-            _show(line, console)
-            shown += 1
+        ended = any(process.returncode is not None for process in processes)
+        for number, process in enumerate(processes):
+            for line in process.log[shown[number] :]:
+                _show(line, console)
+                shown[number] += 1
         if ended:
             return
         await asyncio.sleep(0.05)
 
 
 def _show(line: Mapping[str, Any], console: Console) -> None:
-    """Print a line of the log, if it is of interest: the time, what happened, and the facts."""
+    """Print a log line, if it is of interest: the time, the event and its facts."""
     level = line.get("level", "INFO")
     least = _LEAST.get(line.get("name", "bouncer"), logging.CRITICAL)
     if logging.getLevelNamesMapping().get(level, logging.INFO) < least:
@@ -87,14 +105,13 @@ def _show(line: Mapping[str, Any], console: Console) -> None:
         console.print(trace, soft_wrap=True, markup=False)
 
 
-def _how_to_join(server: Server, bouncer: str) -> Text:
-    """Say how a person, and how agents, get into a room with a bouncer."""
+def _how_to_join(server: Server, port: int) -> Text:
+    """Describe how a person and agents get into a room; the gatekeeper gives it a bouncer."""
     token = (
         api.AccessToken(server.api_key, server.api_secret)
         .with_identity("you")
         .with_ttl(TOKEN_TTL)
         .with_grants(api.VideoGrants(room_join=True, room=ROOM))
-        .with_room_config(api.RoomConfiguration(agents=[api.RoomAgentDispatch(agent_name=bouncer)]))
     )
     link = "https://meet.livekit.io/custom?" + urlencode({"liveKitUrl": server.url, "token": token.to_jwt()})
     text = Text()
@@ -104,22 +121,22 @@ def _how_to_join(server: Server, bouncer: str) -> Text:
         for line in lines:
             text.append(f"  {line}\n")
 
+    paragraph("See every room in the browser, in the gatekeeper's console:", f"http://{LOOPBACK}:{port}/")
     ours = server.url != os.environ.get("LIVEKIT_URL")
-    paragraph(f"Join the room “{ROOM}” in the browser; its token brings a bouncer along:", link)
+    paragraph(f"Join the room “{ROOM}” in the browser; like any room you open, it gets a bouncer:", link)
     if ours:
         paragraph(
             "In another terminal, to use this server:",
             *(f"export {name}={value}" for name, value in server.env.items()),
         )
     paragraph(
-        "Agents to play with, real ones; dispatched once more, one is a duplicate:",
+        "Real agents to play with (dispatch one twice, and it is a duplicate):",
         ".venv/bin/python demo/cast.py assistant",
         f"lk dispatch create --room {ROOM} --agent-name assistant --metadata busy",
     )
-    paragraph(
-        "Another policy, from now on; and a bouncer for another room:",
-        f"""lk room update --metadata '{{"bouncer": {{"policies": {{"idle_timeout": {{"timeout": 30}}}}}}}}' {ROOM}""",
-        f"lk dispatch create --room another-room --agent-name {bouncer}",
-    )
-    text.append("\nThe bouncer's log follows; Ctrl-C ends it all.\n", "bold")
+    bouncer = ".venv/bin/python -m bouncer"
+    paragraph("What its bouncer sees, live:", f"{bouncer} watch {ROOM}")
+    policies = '{"bouncer": {"policies": {"idle_timeout": {"timeout": 30}}}}'
+    paragraph("Another policy:", f"{bouncer} dispatch {ROOM} --config '{policies}'")
+    text.append("\nThe logs follow. Ctrl-C stops everything.\n", "bold")
     return text

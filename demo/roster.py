@@ -1,7 +1,6 @@
-"""What is known of the demo's room, and from whom: the server's list, the bouncer's log, the agents themselves.
+"""What is known about the demo's room, and from which source: the server's list, the bouncer's log, the agents.
 
-Nothing in here is an expectation. Whatever is shown on the screen or judged at the end stands here first, and came from
-one of these sources.
+Nothing here is an expectation. Everything shown on the screen or judged at the end comes from one of these sources.
 """
 
 import json
@@ -18,28 +17,28 @@ from livekit import api
 Role = Literal["human", "agent", "bouncer"]
 Source = Literal["server", "demo", "room", "bouncer", "agent", "Ada"]
 Say = Callable[[Source, str], None]
-"""Is told what happened and who says so."""
+"""Takes a source and what it says."""
 
 SOONER = 0.5
-"""Seconds by which a due date has to come nearer to be told of again."""
+"""Seconds by which a due date must come closer before it is told again."""
 EVICTED = frozenset({"removed", "left"})
-"""The outcomes with which an agent is out: we removed it, or its dispatch was deleted and it left."""
+"""The outcomes that mean an agent is out: it was removed, or it left after its dispatch was deleted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A participant, as the server's list shows it."""
+    """A participant in the server's list."""
 
     sid: str
     identity: str
     role: Role
     name: str
-    """The agent name, or the name of a person."""
+    """The agent name, or a person's name."""
     state: str
 
     @property
     def tail(self) -> str:
-        """The end of its identity, which tells apart those that have the same name."""
+        """The end of its identity, which distinguishes agents with the same name."""
         return f"…{self.identity[-4:]}" if self.role == "agent" else ""
 
     def __str__(self) -> str:
@@ -48,23 +47,23 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Countdown:
-    """A verdict that comes due."""
+    """A verdict that will come due."""
 
     policy: str
     due_at: float
     """Seconds since the epoch."""
     seconds: float
-    """How long it was when it began."""
+    """Its full length."""
 
     @property
     def left(self) -> float:
-        """Seconds that are left of it."""
+        """The seconds left."""
         return max(0.0, self.due_at - time.time())
 
 
 @dataclass(frozen=True, slots=True)
 class Eviction:
-    """What the bouncer says of an eviction."""
+    """An eviction, according to the bouncer."""
 
     policy: str
     reason: str
@@ -74,29 +73,29 @@ class Eviction:
 
 @dataclass(slots=True)
 class Roster:
-    """Everybody who is or was in the room, and what was said of them. Feed it with the methods; read the fields."""
+    """All participants, present and past, and what was said about them. Methods take news; fields hold the state."""
 
     bouncer_name: str
     say: Say
     rows: dict[str, Row] = field(default_factory=dict)
-    """By sid, those who left included, in the order of their coming."""
+    """By sid, in order of joining, including participants that have left."""
     here: set[str] = field(default_factory=set)
-    """The sids that the latest list has."""
+    """The sids in the latest list."""
     countdowns: defaultdict[str, dict[str, Countdown]] = field(default_factory=lambda: defaultdict(dict))
-    """By sid and policy, as the bouncer logs them."""
+    """By sid and policy, from the bouncer's log."""
     held: dict[str, str] = field(default_factory=dict)
-    """By sid: what keeps it from being evicted, as the bouncer logs it."""
+    """By sid: what holds its eviction back, from the bouncer's log."""
     evictions: dict[str, Eviction] = field(default_factory=dict)
-    """By sid, the latest attempt, as the bouncer logs it."""
+    """By sid: the latest attempt, from the bouncer's log."""
     out: dict[str, str] = field(default_factory=dict)
-    """By identity: why it is out, as it says itself."""
+    """By identity: why it is out, in its own words."""
     announced: dict[tuple[str, str], float] = field(default_factory=dict)
-    """By sid and policy, the due dates that were told of. An agent at work pushes its own back all the time."""
+    """By sid and policy: the due dates already told. An agent at work keeps pushing its own back."""
     guarding: bool = False
-    """Whether the bouncer has said that it guards the room."""
+    """True once the bouncer has said that it guards the room."""
 
     def listed(self, participants: Iterable[api.ParticipantInfo]) -> None:
-        """Take in the server's list."""
+        """Take the server's list."""
         present = {info.sid: self._row(info) for info in participants if info.state == api.ParticipantInfo.ACTIVE}
         for sid, row in present.items():
             if sid not in self.rows:
@@ -107,12 +106,12 @@ class Roster:
         self.here = set(present)
 
     def logged(self, line: Mapping[str, Any]) -> None:
-        """Take in a line of the bouncer's log."""
+        """Take a line of the bouncer's log."""
         match line:
             case {"message": "guarding"}:
                 self.guarding = True
             case {"message": "configured", "configuration": configuration}:
-                self.say("bouncer", f"guards by {_in_words(configuration)}")
+                self.say("bouncer", f"guards with {_in_words(configuration)}")
             case {"message": "countdown", "sid": sid, "policy": policy, "due_in": due_in, "timestamp": timestamp}:
                 due_at = datetime.fromisoformat(timestamp).timestamp() + due_in
                 self.countdowns[sid][policy] = Countdown(policy, due_at, due_in)
@@ -137,7 +136,7 @@ class Roster:
                 pass
 
     def told(self, line: Mapping[str, Any]) -> None:
-        """Take in a line of the cast's: an agent that tells of itself."""
+        """Take a line of the cast's output."""
         match line:
             case {"message": "disconnected", "identity": identity, "reason": reason} if identity not in self.out:
                 self.out[identity] = reason
@@ -149,27 +148,27 @@ class Roster:
                 pass
 
     def received(self, data: bytes) -> None:
-        """Take in a message that the bouncer sent to everybody in the room."""
+        """Take a message that the bouncer sent to the room."""
         message = json.loads(data)
-        due_in = f", due in {message['due_in']:.1f} s" if "due_in" in message else ""
+        due_in = f", due in {message['due_in']:.1f} s" if message.get("event") == "notice" else ""
         self.say("Ada", f"is told “{message.get('event')}”: {self._who(message)}, {message.get('policy')}{due_in}")
 
     def member(self, identity: str) -> Row | None:
-        """The latest participant that had this identity."""
+        """Return the latest participant with this identity."""
         return next((row for row in reversed(self.rows.values()) if row.identity == identity), None)
 
     def removed(self, identity: str) -> bool:
-        """Whether the bouncer says that it removed it."""
+        """Return True if the bouncer says that it evicted this identity."""
         row = self.member(identity)
         return row is not None and row.sid in self.evictions and self.evictions[row.sid].outcome in EVICTED
 
     def is_here(self, identity: str) -> bool:
-        """Whether the server lists it."""
+        """Return True if the server lists this identity."""
         row = self.member(identity)
         return row is not None and row.sid in self.here
 
     def is_out(self, identity: str) -> bool:
-        """Whether all agree that it was removed: the server, the bouncer, and it itself."""
+        """Return True if the server, the bouncer and the agent itself agree that it is out."""
         return self.removed(identity) and not self.is_here(identity) and identity in self.out
 
     def _row(self, info: api.ParticipantInfo) -> Row:
@@ -183,16 +182,16 @@ class Roster:
         return Row(info.sid, info.identity, role, name or info.identity, state)
 
     def _who(self, facts: Mapping[str, Any]) -> str:
-        """How to call the participant that a log line or a message is about."""
+        """Return the name of the participant that a log line or message is about."""
         row = self.rows.get(facts.get("sid", ""))
-        return str(row) if row else str(facts.get("agent_name") or facts.get("identity") or "somebody")
+        return str(row) if row else str(facts.get("agent_name") or facts.get("identity") or "a participant")
 
 
 def _in_words(configuration: Mapping[str, Any]) -> str:
-    """The part of a configuration that the demo set."""
+    """Describe the part of a configuration that the demo set."""
     words = []
     for policy, options in configuration["policies"].items():
         times = [f"{name} {options[name]:g} s" for name in ("timeout", "grace", "notice") if options.get(name)]
         words.append(f"{policy} ({', '.join(times)})")
     exempt = ", ".join(configuration["exempt"]["agent_name"])
-    return f"{' and '.join(words)}; exempt: {exempt or 'nobody'}"
+    return f"{' and '.join(words)}; exempt: {exempt or 'none'}"

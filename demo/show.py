@@ -1,6 +1,6 @@
-"""The screen: what happens, a line at a time, and in a terminal below it the room as it is at this moment.
+"""The screen: what happens, line by line, and below it in a terminal the room as it is now.
 
-Without a terminal only the lines remain, unwrapped and without colour.
+Without a terminal there are only the lines, unwrapped and without colour.
 """
 
 import asyncio
@@ -21,27 +21,27 @@ from rich.text import Text
 from demo.roster import Roster, Row, Source
 
 REFRESH = 0.1
-"""Seconds between two pictures of the room."""
+"""Seconds between redraws of the room."""
 SOON = 3.0
-"""Seconds before it is due from which on a verdict is shown as urgent."""
+"""A verdict due in fewer seconds than this is shown as urgent."""
 
 _SOURCES: dict[Source, str] = {"bouncer": "bold magenta", "room": "cyan", "agent": "yellow", "Ada": "green"}
 _STATES = {"speaking": "green", "thinking": "green", "guarding": "magenta"}
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """How it ended for one participant."""
+class Ended:
+    """The end of one participant's story."""
 
     row: Row
     what: str
-    """Whether it stayed or left."""
+    """`stayed` or `left`."""
     why: str
     as_expected: bool
 
 
 class Show:
-    """Prints what happens, with the seconds since it was made and who says so."""
+    """Prints what happens, with the seconds since the start and the source."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -49,14 +49,14 @@ class Show:
         self._in_terminal = console.is_terminal and not console.is_dumb_terminal
 
     def intro(self) -> None:
-        """Print what this is, and how to read it."""
+        """Print what this is and how to read it."""
         self._console.print(Text("A bouncer at work, on a real LiveKit server", "bold"))
         sources = "room: the server's list · bouncer: its log · Ada: a person in the room · agent: the agent itself"
-        self._console.print(Text(f"Seconds, and who says so ({sources})", "dim"), soft_wrap=not self._in_terminal)
+        self._console.print(Text(f"Seconds, and the source ({sources})", "dim"), soft_wrap=not self._in_terminal)
         self._console.print()
 
     def say(self, source: Source, text: str) -> None:
-        """Print one line. May be called from any thread."""
+        """Print one line. Thread-safe."""
         seconds = f"{time.monotonic() - self._began:5.1f}"
         style = _SOURCES.get(source, "dim")
         if self._in_terminal:
@@ -90,8 +90,8 @@ class Show:
             finally:
                 task.cancel()
 
-    def summary(self, outcomes: Sequence[Outcome], problems: Sequence[str]) -> None:
-        """Print how it ended for everybody, and the verdict on the whole."""
+    def summary(self, outcomes: Sequence[Ended], problems: Sequence[str]) -> None:
+        """Print how it ended for each participant, and the overall result."""
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim")
         for heading in ("", "who", "", "role", "outcome"):
             table.add_column(heading, no_wrap=True)
@@ -104,13 +104,22 @@ class Show:
         self._console.print()
         seconds = f"{time.monotonic() - self._began:.0f} s"
         if problems:
-            self._console.print(Text(f"Not as it should be, after {seconds}:", "bold red"))
+            self._console.print(Text(f"Something is wrong, after {seconds}:", "bold red"))
             for problem in problems:
                 self._console.print(f"  {problem}", soft_wrap=True, markup=False, highlight=False)
         else:
             left = sum(outcome.what == "left" for outcome in outcomes)
             text = f"Exactly the right {left} agents left, and {len(outcomes) - left} participants stayed ({seconds})."
             self._console.print(Text(text, "bold green"))
+
+    def stays_open(self, address: str) -> None:
+        """Print where to look, now that the story is over and the room still there."""
+        text = f"The room is open until Ctrl-C. See it, its evictions and the history in your browser: {address}"
+        self._console.print(Text(f"\n{text}", "bold"), soft_wrap=True)
+
+    def other_ways(self) -> None:
+        """Print how to see the story in a browser."""
+        self._console.print(Text("See it in the console, in your browser: make demo-console", "dim"), soft_wrap=True)
 
 
 def _picture(room: str, roster: Roster, seconds: float) -> RenderableType:
@@ -133,7 +142,7 @@ def _who(row: Row) -> tuple[str, str, str]:
 
 
 def _verdict(row: Row, roster: Roster) -> tuple[Text, RenderableType]:
-    """What the bouncer says of a participant at this moment, and how much of the countdown is left."""
+    """Return what the bouncer says about a participant now, and the rest of its countdown."""
     if eviction := roster.evictions.get(row.sid):
         return Text(f"{eviction.policy}: {eviction.outcome}, took {eviction.took:.3f} s", "red"), ""
     if held := roster.held.get(row.sid):

@@ -1,9 +1,10 @@
-"""A room on a real server, with a person and dispatched agents in it, watched from all sides."""
+"""A room on a real server with a person and dispatched agents, watched from all sides."""
 
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -11,23 +12,26 @@ import aiohttp
 from livekit import api, rtc
 
 from demo.roster import Roster
-from demo.server import LOOPBACK, Server, Worker
+from devserver import LOOPBACK, Server, Worker
 
 T = TypeVar("T")
 
 TOPIC = "bouncer"
-"""Of the messages that the bouncer sends to everybody in the room."""
-SLACK = 10.0
-"""Seconds by which anything may be late before it counts as failed."""
+"""The topic of the bouncer's messages to the room."""
+SLACK = 40.0
+"""Seconds that anything may be late before it counts as failed. On a busy machine an agent can't be heard at times,
+and its idle time begins again."""
 LOOK = 0.5
-"""Seconds between two lists while nothing happens in between."""
+"""Seconds between lists while nothing happens."""
 REACTION = 0.05
-"""Seconds between two looks at what a worker logged, or whether what is waited for has come."""
-JOINING = 20.0
-"""Seconds for somebody to join; it takes less than one."""
+"""Seconds between looks at a worker's log, or at a condition."""
+JOINING = 40.0
+"""Seconds to wait for a participant to join; it takes less than one."""
+TAKEN_WITHIN = 20.0
+"""Seconds after which a dispatch whose agent has not joined is taken for lost."""
 
 TROUBLE = (api.TwirpError, aiohttp.ClientError, TimeoutError)
-"""What calls of the server's API raise."""
+"""What calls to the server's API raise."""
 
 
 class Stuck(RuntimeError):  # noqa: N818 - a finding about what is shown, not an error of ours
@@ -35,7 +39,7 @@ class Stuck(RuntimeError):  # noqa: N818 - a finding about what is shown, not an
 
 
 class Stage:
-    """The room, what one can do in it, and what is seen of it: `roster` is kept up to date while it is `watched`."""
+    """The room and what can be done in it. `roster` stays up to date while the room is `watched`."""
 
     def __init__(
         self, room: str, roster: Roster, server: Server, client: api.LiveKitAPI, *, bouncer: Worker, cast: Worker
@@ -52,8 +56,9 @@ class Stage:
 
     @asynccontextmanager
     async def opened(self, metadata: str, bouncer_name: str) -> AsyncIterator[None]:
-        """Create the room, with this metadata and with a bouncer, and delete it at the end."""
-        asked_for = [api.RoomAgentDispatch(agent_name=bouncer_name)]
+        """Create the room with this metadata and a bouncer, if it is named, and delete it at the end."""
+        # A room without any agent would get every unnamed one of the server.
+        asked_for = [api.RoomAgentDispatch(agent_name=bouncer_name or "none")]
         request = api.CreateRoomRequest(name=self.room, metadata=metadata, agents=asked_for, empty_timeout=60)
         await within(SLACK, self._client.room.create_room(request), "the room could not be created")
         try:
@@ -66,7 +71,7 @@ class Stage:
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
-        """Keep the roster up to date: from the server's list, the bouncer's log, and the agents' own words."""
+        """Keep the roster up to date from the server's list, the bouncer's log and the agents' output."""
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(self._keep_looking()),
@@ -80,7 +85,7 @@ class Stage:
                     task.cancel()
 
     async def ada_joins(self) -> str:
-        """Connect a person; her identity."""
+        """Connect a person, and return her identity."""
         identity = "ada"
         token = (
             api.AccessToken(self._server.api_key, self._server.api_secret)
@@ -104,35 +109,44 @@ class Stage:
         self._ada.on("data_received", data)
         self._ada.on("disconnected", disconnected)
         if urlsplit(self._server.url).hostname == LOOPBACK:
-            # LiveKit's client library would ask a proxy for the way to this machine.
+            # LiveKit's client library would use a proxy even for this machine.
             for name in ("http_proxy", "https_proxy"):
                 os.environ.pop(name, None)
                 os.environ.pop(name.upper(), None)
-        # She subscribes to what the agents publish: an AgentSession that nobody hears doesn't even begin to speak.
+        # She subscribes to the agents' tracks: an AgentSession that no one hears never starts to speak.
         await within(JOINING, self._ada.connect(self._server.url, token.to_jwt()), "Ada could not join")
         await self.look()
         return identity
 
     async def dispatch(self, agent_name: str, act: str) -> str:
-        """Have an agent join that behaves in one of the ways of cast.py; its identity."""
+        """Dispatch an agent that acts in one of the ways of cast.py, and return its identity.
+
+        LiveKit gives a worker 7.5 s to take a job. A busy machine may need longer: then there is a second dispatch.
+        """
         request = api.CreateAgentDispatchRequest(agent_name=agent_name, room=self.room, metadata=act)
-        failure = f"{agent_name} was dispatched and did not join"
-        dispatch = await within(JOINING, self._client.agent_dispatch.create_dispatch(request), failure)
-        joining = self._cast.line(lambda line: line["message"] == "joined" and line.get("dispatch") == dispatch.id)
-        return str((await within(JOINING, joining, failure))["identity"])
+        failure = f"{agent_name} was dispatched but did not join"
+        for seconds in (TAKEN_WITHIN, JOINING):
+            dispatch = await within(JOINING, self._client.agent_dispatch.create_dispatch(request), failure)
+            joining = self._cast.line(partial(_joined, dispatch.id))
+            try:
+                return str((await within(seconds, joining, failure))["identity"])
+            except Stuck:
+                with suppress(api.TwirpError):
+                    await self._client.agent_dispatch.delete_dispatch(dispatch.id, self.room)
+        raise Stuck(f"{failure} within {JOINING:g} s, nor when it was dispatched before")
 
     async def until(self, condition: Callable[[], bool], what: str, due_in: float = 0.0) -> None:
-        """Wait for something that is due within some seconds. Raises Stuck if it is too late by far."""
+        """Wait for a condition that should hold within `due_in` seconds. Raises Stuck if it is far too late."""
         try:
             async with asyncio.timeout(due_in + SLACK):
                 while not condition():
                     await asyncio.sleep(REACTION)
                     self._check_workers()
         except TimeoutError:
-            raise Stuck(f"waited {due_in + SLACK:g} s in vain until {what}") from None
+            raise Stuck(f"waited {due_in + SLACK:g} s in vain for this: {what}") from None
 
     async def look(self) -> None:
-        """Have the server list who is here. Raises Stuck if it doesn't."""
+        """Refresh the roster from the server's list. Raises Stuck if the server does not answer."""
         listing = self._client.room.list_participants(api.ListParticipantsRequest(room=self.room))
         self.roster.listed((await within(SLACK, listing, "the participants could not be listed")).participants)
 
@@ -152,7 +166,7 @@ class Stage:
             await asyncio.sleep(REACTION)
 
     async def _follow(self, worker: Worker, take: Callable[[Mapping[str, Any]], None]) -> None:
-        """Pass on what a worker logs, line by line. Whomever a line is about has been looked up by then."""
+        """Pass on a worker's log line by line. The participant of a line has been looked up by then."""
         taken = 0
         while True:
             for line in worker.log[taken:]:
@@ -164,8 +178,12 @@ class Stage:
             await asyncio.sleep(REACTION)
 
 
+def _joined(dispatch: str, line: Mapping[str, Any]) -> bool:
+    return line["message"] == "joined" and line.get("dispatch") == dispatch
+
+
 async def within(seconds: float, awaitable: Awaitable[T], failure: str) -> T:
-    """Await it for so many seconds. Raises Stuck with the failure, and the reason, if that is too long or fails."""
+    """Await something for so many seconds. Raises Stuck with the failure and its reason."""
     try:
         async with asyncio.timeout(seconds):
             return await awaitable
