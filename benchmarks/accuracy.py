@@ -1,8 +1,8 @@
-"""Whether hearing is right: what a listener tells of a room, against what was played there.
+"""How accurate hearing is: what a listener hears in a room, compared with what was played there.
 
-Run it with `make accuracy`; it takes a minute and a half. Several people play recorded speech, noise, tones and music
-at several levels, each in an order of its own with silence between, through a real server to one listener for each kind
-of hearing. Played and told are dated by the same clock; what is told includes the way through the server.
+`make accuracy` runs it, in a minute and a half. Several people play recorded speech, noise, tones and music at several
+levels, each in an order of its own with silence in between, through a real server to one listener for each hearing
+mode. One clock dates both, so delays include the way through the server.
 """
 
 import asyncio
@@ -17,29 +17,29 @@ from livekit import rtc
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.listener import Hearing, Told, listener, token
-from demo.server import Server, livekit_server
+from benchmarks.listener import Detection, Told, listener, token
+from devserver import Server, own_server
 from tests.microphone import Microphone, Played
 from tests.sounds import NOISES, SPEECH, Sound, at, speech, white
 
 ROOM = "accuracy"
 PEOPLE = 6
-HEARING: tuple[Hearing, ...] = ("level", "speech", "speech, native")
+DETECTIONS: tuple[Detection, ...] = ("level", "speech", "speech, native")
 SPEECH_DB = (-10, -15, -20, -25, -30, -35, -40, -45)
 NOISE_DB = (-15, -25, -35, -45)
 """Mean power in dB of full scale."""
 NOISE_SECONDS = 3.0
 APART = 2.5
-"""Seconds between two sounds of one person: longer than any hearing takes to end an utterance."""
+"""Seconds between the sounds of one person: longer than any mode takes to end an utterance."""
 NEAR = 1.0
-"""Seconds by which something may be told too early or too late, and still be about this sound."""
+"""Seconds that an event may be early or late and still belong to a sound."""
 
 console = Console()
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A sound that somebody plays at some time."""
+    """A sound that a person plays at some time."""
 
     name: str
     db: int
@@ -47,13 +47,13 @@ class Item:
 
     @property
     def sound(self) -> Sound:
-        """What it sounds like."""
+        """Its samples."""
         return at(speech(self.name) if self.is_speech else NOISES[self.name](NOISE_SECONDS), self.db)
 
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """A stretch of time in which somebody was told to be speaking."""
+    """A period in which a person was heard speaking."""
 
     began: Told
     ended: Told
@@ -70,31 +70,31 @@ class Answer:
 
 @dataclass(slots=True)
 class Score:
-    """What one kind of hearing made of all that was played."""
+    """The results of one hearing mode."""
 
     speech: list[Answer] = field(default_factory=list)
     noise: list[Answer] = field(default_factory=list)
     nothing: list[Heard] = field(default_factory=list)
-    """Heard where nothing was played."""
+    """Periods heard although nothing was played."""
 
     @property
     def found(self) -> list[Answer]:
-        """The utterances that were heard."""
+        """The utterances that were found."""
         return [answer for answer in self.speech if answer.heard]
 
     @property
     def recall(self) -> float:
-        """How many of the utterances were heard."""
+        """The share of the utterances that were found."""
         return len(self.found) / len(self.speech)
 
     @property
     def precision(self) -> float:
-        """How much of what was heard were utterances."""
+        """The share of the heard periods that were utterances."""
         true = sum(len(answer.heard) for answer in self.found)
         return true / (true + sum(len(answer.heard) for answer in self.noise) + len(self.nothing))
 
     def add(self, played: Iterable[tuple[Item, Played]], heard: Iterable[Heard]) -> None:
-        """Add what one of the people played, and what was heard of that."""
+        """Add what one person played, and what was heard of it."""
         left = list(heard)
         for item, when in played:
             about = [h for h in left if h.began.at <= when.ended + NEAR and h.ended.at >= when.began - NEAR]
@@ -104,7 +104,7 @@ class Score:
 
 
 def timetables() -> list[list[Item]]:
-    """What each of the people plays, one after the other; the same in each run."""
+    """Return what each person plays, in order; the same in every run."""
     items = [Item(name, db, is_speech=True) for name in SPEECH for db in SPEECH_DB]
     items += [Item(name, db, is_speech=False) for name in NOISES for db in NOISE_DB]
     random.Random(1).shuffle(items)  # noqa: S311 - it is no secret
@@ -112,7 +112,7 @@ def timetables() -> list[list[Item]]:
 
 
 async def play(server: Server, identity: str, items: Iterable[Item], begin: asyncio.Event) -> list[tuple[Item, Played]]:
-    """Join, and play all of this; what is between is silence for some, and a faint hiss for others."""
+    """Join and play all of this, with silence or a faint hiss in between."""
     room = rtc.Room()
     await room.connect(server.url, token(server, ROOM, identity), rtc.RoomOptions(auto_subscribe=False))
     microphone = Microphone(room)
@@ -133,7 +133,7 @@ async def play(server: Server, identity: str, items: Iterable[Item], begin: asyn
 
 
 def stretches(told: Iterable[Told]) -> list[Heard]:
-    """The times in which somebody was told to be speaking, given all that was told of them in order."""
+    """Return the periods in which a person was heard speaking, from all events about that person in order."""
     found, began = [], None
     for each in told:
         if each.speaking:
@@ -146,8 +146,8 @@ def stretches(told: Iterable[Told]) -> list[Heard]:
     return found
 
 
-def report(scores: Mapping[Hearing, Score]) -> None:
-    """Print it all."""
+def report(scores: Mapping[Detection, Score]) -> None:
+    """Print the results."""
     table = Table("speech", *scores, caption="seconds: the median, and what 95 % and what all are within")
     table.add_row("utterances found", *(f"{len(s.found)} of {len(s.speech)}" for s in scores.values()))
     table.add_row("recall", *(f"{s.recall:.1%}" for s in scores.values()))
@@ -176,32 +176,32 @@ def report(scores: Mapping[Hearing, Score]) -> None:
 
 
 def mistaken(noises: Sequence[Answer]) -> str:
-    """How many of these were told as speech, and for how long in all."""
+    """Return how many of these were taken for speech, and for how long in total."""
     seconds = sum(heard.ended.at - heard.began.at for answer in noises for heard in answer.heard)
     return f"{sum(bool(answer.heard) for answer in noises)} of {len(noises)}, {seconds:.1f} s"
 
 
 def spread(delays: Iterable[float]) -> str:
-    """Seconds: the median, and the 95th percentile and the worst of the amounts."""
+    """Return in seconds: the median, then the 95th percentile and the worst of the absolute values."""
     seconds = list(delays)
     amounts = sorted(map(abs, seconds))
     return f"{statistics.median(seconds):+.2f} {amounts[int(0.95 * (len(amounts) - 1))]:.2f} {amounts[-1]:.2f}"
 
 
 async def main() -> None:
-    """Play everything to everybody, compare, and print it."""
+    """Play everything to all listeners, compare, and print the results."""
     plan = timetables()
     people = [str(i) for i in range(len(plan))]
     begin = asyncio.Event()
-    async with livekit_server(say=console.print) as server, AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
+    async with own_server(say=console.print) as server, AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
         playing = [tasks.create_task(play(server, *each, begin)) for each in zip(people, plan, strict=True)]
-        listeners = {h: await stack.enter_async_context(listener(server, ROOM, h)) for h in HEARING}
+        listeners = {h: await stack.enter_async_context(listener(server, ROOM, h)) for h in DETECTIONS}
         for each in listeners.values():
             await each.knows(*people)
         console.print(f"playing {sum(map(len, plan))} sounds by {len(people)} people")
         begin.set()
         played = await asyncio.gather(*playing)
-    scores = {hearing: Score() for hearing in HEARING}
+    scores = {hearing: Score() for hearing in DETECTIONS}
     for hearing, each in listeners.items():
         for person, items in zip(people, played, strict=True):
             scores[hearing].add(items, stretches(told for told in each.told if told.identity == person))

@@ -1,9 +1,8 @@
-"""What hearing costs: CPU and memory of a listener, by what it listens to and how, against one that doesn't listen.
+"""What hearing costs: CPU and memory of a listener in each mode, compared with one that does not listen.
 
-Run it with `make bench-hearing`, or `python -m benchmarks.hearing [PUBLISHERS]`. Each listener is a process of its own,
-which joins a real server, settles and is asked what it took in the next `WINDOW` seconds. In the end one of them joins
-several times, as a worker with so many rooms: that is where the default of BOUNCER_MAX_SPEECH comes from. It takes six
-minutes.
+`make bench-hearing` runs it, or `python -m benchmarks.hearing [PUBLISHERS]`, in six minutes. Each listener is a process
+that joins a real server, settles, and reports what it takes in the next `WINDOW` seconds. At the end one of them joins
+several times, like a worker with several rooms: the default of BOUNCER_MAX_SPEECH comes from there.
 """
 
 import asyncio
@@ -17,46 +16,46 @@ from livekit import rtc
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.listener import HEARING, Hearing, listener, token
+from benchmarks.listener import DETECTIONS, Detection, listener, token
 from bouncer.hearing import LISTEN_FOR
-from demo.server import Server, livekit_server
+from devserver import Server, own_server
 from tests.microphone import Microphone
 from tests.sounds import SPEECH, Sound, at, pink, silence, speech
 
 PUBLISHERS = 8
 SETTLE = 5.0
-"""Seconds before measuring; where all are silent, `LISTEN_FOR` more, after which nobody listens for speech any more."""
+"""Seconds before measuring; if all are silent, `LISTEN_FOR` more, after which the detector is off."""
 WINDOW = 12.0
 ROOM = "benchmark"
 ROOMS = (1, 2, 3, 4)
-"""How many rooms at once a process listens to for speech."""
+"""Numbers of rooms that one process listens to with speech detection."""
 SOUNDS = {
     "silent": silence(1),
     "talking": at(np.concatenate([part for name in SPEECH for part in (speech(name), silence(0.3))]), -20),
     "noisy": at(pink(5), -30),
 }
-"""What each of the publishers carries, over and over: the worst cases, in which they all do so at once and for ever."""
+"""What every publisher sends without end: the worst cases."""
 
 console = Console()
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a listener took."""
+    """The cost of a listener."""
 
     cpu: float
     """As a share of one core."""
     memory: float
     """Megabytes."""
     speaking: int
-    """How many it heard speaking at the end."""
+    """The number of participants heard speaking at the end."""
     late: float
-    """Seconds by which it did something late at worst."""
+    """Its worst delay, in seconds."""
 
 
 @asynccontextmanager
 async def publisher(server: Server, identity: str, sound: Sound) -> AsyncIterator[None]:
-    """Somebody whose microphone carries this sound."""
+    """A participant whose microphone carries this sound."""
     room = rtc.Room()
     await room.connect(server.url, token(server, ROOM, identity), rtc.RoomOptions(auto_subscribe=False))
     microphone = Microphone(room, queue=200)
@@ -69,7 +68,7 @@ async def publisher(server: Server, identity: str, sound: Sound) -> AsyncIterato
         await room.disconnect()
 
 
-async def cost(server: Server, hearing: Hearing, settle: float, *, rooms: int = 1) -> Cost:
+async def cost(server: Server, hearing: Detection, settle: float, *, rooms: int = 1) -> Cost:
     """Measure a listener."""
     async with listener(server, ROOM, hearing, times=rooms) as listening:
         await asyncio.sleep(settle)
@@ -81,10 +80,10 @@ async def cost(server: Server, hearing: Hearing, settle: float, *, rooms: int = 
 
 
 async def main(publishers: int) -> None:
-    """Measure everything, one after the other, and print it."""
-    columns = ("CPU", "to «off»", "for each", "memory", "to «off»", "for each", "speak")
+    """Measure everything in turn, and print it."""
+    columns = ("CPU", "to off", "for each", "memory", "to off", "for each", "speak")
     tables = []
-    async with livekit_server(say=console.print) as server:
+    async with own_server(say=console.print) as server:
         for kind, sound in SOUNDS.items():
             table = Table(f"{publishers} {kind}", *columns)
             tables.append(table)
@@ -92,7 +91,7 @@ async def main(publishers: int) -> None:
                 for i in range(publishers):
                     await stack.enter_async_context(publisher(server, f"{kind} {i}", sound))
                 off = None
-                for hearing in HEARING:
+                for hearing in DETECTIONS:
                     rests = kind == "silent" and hearing not in ("off", "level")
                     took = await cost(server, hearing, SETTLE + LISTEN_FOR * rests)
                     off = off or took
@@ -122,7 +121,7 @@ async def main(publishers: int) -> None:
                     f"{1000 * took.late:.0f} ms",
                 )
         tables.append(table)
-    notes = "CPU: of one core. For each: of the publishers, beyond «off». Speak: as heard in the end. Late: at worst."
+    notes = "CPU: of one core. For each: of the publishers, beyond off. Speak: as heard in the end. Late: at worst."
     console.print(*tables, notes, sep="\n")
 
 

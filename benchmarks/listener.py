@@ -1,7 +1,7 @@
-"""Somebody who listens in a process of its own, as a worker does: what it hears, and what that takes.
+"""A listener in a process of its own, like a worker's: what it hears, and what that costs.
 
-The process writes a line of JSON for everything its ears tell, and, for each line that it reads, what it has taken so
-far. It ends when there is nothing more to read.
+The process writes a line of JSON for each event, and its cost so far for each line that it reads. It ends at the end of
+its input.
 """
 
 import asyncio
@@ -26,48 +26,48 @@ from livekit.rtc._ffi_client import FfiClient
 
 from bouncer.adapter import speech
 from bouncer.adapter.ears import Ears
-from bouncer.config import Config
+from bouncer.configuration.model import Config
 from bouncer.events import Event, Heard
 from bouncer.observers import Configured
-from demo.server import Server
+from devserver import Server
 
-Hearing = Literal["off", "level", "speech", "speech, native"]
-HEARING: tuple[Hearing, ...] = get_args(Hearing)
-"""All that there is, and speech by the detector that is part of livekit-agents."""
+Detection = Literal["off", "level", "speech", "speech, native"]
+DETECTIONS: tuple[Detection, ...] = get_args(Detection)
+"""All modes, plus speech detection with the detector that comes with livekit-agents."""
 
 TICK = 0.05
 LIMIT = 30.0
-"""Seconds for what should take a moment, on a machine that is busy."""
+"""Seconds to wait for something that takes a moment, on a busy machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What the ears told of somebody. Instants are of the monotonic clock, which all processes share."""
+    """An event about a participant. Its instants are on the monotonic clock, which all processes share."""
 
     listener: int
-    """Which of those in the process told it."""
+    """Which listener of the process it comes from."""
     identity: str
     speaking: bool | None
     at: float
-    """Since when it is so."""
+    """When it became true."""
     told_at: float
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What the process has taken."""
+    """The cost of the process."""
 
     at: float
     cpu: float
-    """Seconds of all its threads, so far."""
+    """CPU seconds of all threads so far."""
     memory: float
-    """Megabytes that it holds now."""
+    """Megabytes held now."""
     late: float
-    """Seconds by which an event loop of it was late at worst, since this was asked last."""
+    """The worst delay of an event loop, in seconds, since the last question."""
 
 
 class Listener:
-    """A process that listens, from outside."""
+    """A listening process, seen from outside."""
 
     def __init__(self, reads: asyncio.StreamWriter, writes: asyncio.StreamReader) -> None:
         self.told: list[Told] = []
@@ -76,24 +76,24 @@ class Listener:
         self._more = asyncio.Event()
 
     async def cost(self) -> Cost:
-        """What it has taken so far."""
+        """Return its cost so far."""
         self._reads.write(b"\n")
         async with asyncio.timeout(LIMIT):
             return await self._costs.get()
 
     async def knows(self, *identities: str) -> None:
-        """Wait until it is known of all of these whether they speak."""
+        """Wait until it is known for each of these whether they speak."""
         async with asyncio.timeout(LIMIT):
             while not {*identities} <= {told.identity for told in self.told if told.speaking is not None}:
                 self._more.clear()
                 await self._more.wait()
 
     def speaking(self) -> int:
-        """How many it hears speaking now."""
+        """Return how many participants it hears speaking now."""
         return [*{(told.listener, told.identity): told.speaking for told in self.told}.values()].count(True)
 
     async def follow(self) -> None:
-        """Take in what it writes, until it ends."""
+        """Read its output until it ends."""
         async for line in self._writes:
             facts = json.loads(line)
             if "cpu" in facts:
@@ -104,10 +104,10 @@ class Listener:
 
 
 @asynccontextmanager
-async def listener(server: Server, room: str, hearing: Hearing, *, times: int = 1) -> AsyncIterator[Listener]:
-    """Have a process join the room, hidden as a bouncer is, and listen until the context ends.
+async def listener(server: Server, room: str, hearing: Detection, *, times: int = 1) -> AsyncIterator[Listener]:
+    """Run a process that joins the room hidden, as a bouncer does, and listens until the context ends.
 
-    If it joins several times, each is as a room of a worker: with a thread, and all that is heard there, of its own.
+    If it joins several times, each time is like a room of a worker, with a thread of its own.
     """
     tokens = [token(server, room, f"listener {hearing} {i}") for i in range(times)]
     process = await asyncio.create_subprocess_exec(
@@ -133,13 +133,13 @@ async def listener(server: Server, room: str, hearing: Hearing, *, times: int = 
 
 
 def token(server: Server, room: str, identity: str) -> str:
-    """A token for this room; who listens is hidden, as a bouncer is."""
+    """Return a token for this room; listeners are hidden, as a bouncer is."""
     grants = api.VideoGrants(room_join=True, room=room, hidden=identity.startswith("listener") or None)
     return api.AccessToken(server.api_key, server.api_secret).with_identity(identity).with_grants(grants).to_jwt()
 
 
 async def listen(number: int, url: str, token: str, hearing: Any, late: list[float]) -> None:
-    """Be somebody who listens, for ever; note by how much it is late at worst."""
+    """Listen without end, and note the worst delay."""
     room = rtc.Room()
     identities: dict[str, str] = {}
 
@@ -150,7 +150,7 @@ async def listen(number: int, url: str, token: str, hearing: Any, late: list[flo
             say(listener=number, identity=who, speaking=event.speaking, at=event.at, told_at=told_at)
 
     await room.connect(url, token, rtc.RoomOptions(auto_subscribe=False))
-    ears = Ears(room, threading.Semaphore(sys.maxsize))
+    ears = Ears(room, threading.Semaphore(sys.maxsize), threading.Semaphore(sys.maxsize))
     ears.notify(Configured(Config(hearing=hearing)))
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(ears.run(tell))
@@ -161,8 +161,8 @@ async def listen(number: int, url: str, token: str, hearing: Any, late: list[flo
 
 
 def main(url: str, hearing: str, *tokens: str) -> None:
-    """Be that process."""
-    # The SDK drops the handle of a received track twice when its publisher leaves, and says so.
+    """Run the listening process."""
+    # The SDK drops a received track's handle twice when its publisher leaves, and warns about it.
     logging.getLogger("livekit").addFilter(lambda record: "unknown FFI handle" not in record.getMessage())
     hearing, _, native = hearing.partition(", ")
     if native:
@@ -177,12 +177,12 @@ def main(url: str, hearing: str, *tokens: str) -> None:
         worst, late[0] = late[0], 0.0
         taken, memory = time.process_time(), psutil.Process().memory_info().rss / 1e6
         say(at=time.monotonic(), cpu=taken, memory=memory, late=worst)
-    # Ended the hard way: a call from the native library while Python ends aborts the process, in one of 50 times.
+    # Killed, since a call from the native library while Python exits aborts the process once in 50 times.
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def say(**facts: object) -> None:
-    """Write a line."""
+    """Write a line of JSON."""
     sys.stdout.write(json.dumps(facts) + "\n")
     sys.stdout.flush()
 
