@@ -6,7 +6,7 @@ ENV PYTHONUNBUFFERED=1
 WORKDIR /app
 RUN useradd --system --create-home --uid 10001 bouncer
 
-# Before the code, so that a change of the code doesn't install everything anew.
+# Before the code, so that a change of the code does not reinstall everything.
 COPY requirements.txt .
 RUN python -m pip install --no-cache-dir --require-hashes --requirement requirements.txt
 
@@ -18,8 +18,10 @@ USER bouncer
 # Models that plugins fetch: none today, Silero's is in its package. A plugin added later is served by this line.
 RUN python -m livekit.agents download-files
 
-# `/` is 200 while the worker is connected, `/worker` tells its load and jobs.
+# `/` is 200 while the LiveKit server knows the worker, `/worker` tells its load and rooms; BOUNCER_PORT moves it.
 EXPOSE 8081
+HEALTHCHECK --interval=15s --timeout=5s --start-period=30s CMD ["python", "-c", "import os, urllib.request; \
+    urllib.request.urlopen(f\"http://127.0.0.1:{os.environ.get('BOUNCER_PORT') or 8081}/\", timeout=3)"]
 
 # SIGTERM drains: the worker takes no more rooms, and hands those it has over to other workers.
-CMD ["python", "agent.py", "start"]
+CMD ["python", "-m", "livekit.agents", "start", "agent.py"]
