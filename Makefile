@@ -1,77 +1,158 @@
-# The verbs of this project. Everything is installed into .venv, from the locked requirements; nothing else is touched.
+# The verbs of this project. Everything is installed from the locked requirements into a virtual environment of make's own.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test simulate mutants check accuracy bench-hearing soak docs lock clean
+.PHONY: help demo dev test simulate mutants check accuracy bench bench-hearing bench-metrics bench-join bench-against soak assets docs pictures linkcheck audit sbom lock clean
 
 # The first Python on the PATH that is new enough; `make PYTHON=/path/to/python` chooses another.
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
-RUN := .venv/bin/python
-# Four tests at a time on however many processors: the long ones mostly wait. In the order that tests/conftest.py gives them.
-SIDE_BY_SIDE := --numprocesses 4 --dist loadgroup --no-loadscope-reorder
+# make marks the environments that it makes, and deletes no other. If .venv is not make's, its own is build/venv.
+MARK := made-by-make
+VENV := $(shell if cmp -s requirements-dev.txt .venv/ready || [ ! -e .venv ] && [ ! -L .venv ]; then echo .venv; \
+	elif [ ! -L .venv ] && { [ -e .venv/$(MARK) ] || [ -e .venv/ready ]; }; then echo .venv; else echo build/venv; fi)
+READY := $(VENV)/ready
+RUN := $(VENV)/bin/python
+# These show what the pure core does: the run prints which of its lines and branches they reach.
+CORE := tests/gatekeeping tests/policies tests/unit
+# The heart of it; with less than this share of its lines and branches reached, the run fails. With `-m "not hypothesis"`
+# coverage shows what no example reaches, and so only chance.
+HEART := bouncer/*.py,bouncer/guard/*.py,bouncer/configuration/*.py,policies/*.py
+REACHED := 99.5
+# Several tests at a time on however many processors: the long ones mostly wait. In the order that tests/conftest.py gives.
+SIDE_BY_SIDE := --dist loadgroup --no-loadscope-reorder --numprocesses
 # Then those that play and hear in real time, which a busy machine can't. pytest's status if ARGS chooses none of them:
 NONE_CHOSEN := 5
+# Fetched when they are needed; nothing else uses them.
+PIP_AUDIT := pip-audit==2.10.1
+CYCLONEDX := cyclonedx-bom==7.5.0
+# Every warning is an error, in every page and every time. The build needs no network.
+SPHINX := --quiet --fail-on-warning --nitpicky --fresh-env
+
+# Where npm is missing, the console's page says what to do.
+ASSETS := [ -e gatekeeper/page/vendor/preact.js ] || ! command -v npm >/dev/null || $(MAKE) --no-print-directory assets || true
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 20
 
-demo: .venv/ready ## Show a bouncer at work on a real LiveKit server, in under a minute
+demo: $(READY) ## Show a bouncer at work on a real LiveKit server, in under a minute
 	@$(RUN) -m demo
 
-dev: .venv/ready ## Run a LiveKit server and a bouncer, and say how to join
+demo-console: $(READY) ## The same, to be followed in the browser, in the gatekeeper's console
+	@$(ASSETS)
+	@$(RUN) -m demo console
+
+dev: $(READY) ## Run a LiveKit server with a bouncer for every room, and say how to join
+	@$(ASSETS)
 	@$(RUN) -m demo dev
 
-test: .venv/ready ## Run all tests, the end-to-end ones on a real LiveKit server (ARGS="-k duplicates" for some)
-	@$(RUN) -m demo.server
-	$(RUN) -m pytest $(SIDE_BY_SIDE) -m "not realtime" $(ARGS) || [ $$? -eq $(NONE_CHOSEN) ]
-	$(RUN) -m pytest --numprocesses 2 -m realtime $(ARGS) || [ $$? -eq $(NONE_CHOSEN) ]
+test: $(READY) ## Run all tests, the end-to-end ones on a real LiveKit server (ARGS="-k duplicates" for some)
+	@$(RUN) -m devserver
+ifdef ARGS
+	$(RUN) -m pytest $(SIDE_BY_SIDE) 4 -m "not realtime" $(ARGS) || [ $$? -eq $(NONE_CHOSEN) ]
+else
+	$(RUN) -m pytest $(SIDE_BY_SIDE) 3 $(CORE) --cov
+	$(RUN) -m coverage report --include='$(HEART)' --fail-under=$(REACHED)
+	$(RUN) -m pytest $(SIDE_BY_SIDE) 3 -m "not realtime" $(addprefix --ignore=,$(CORE))
+endif
+	$(RUN) -m pytest --numprocesses 3 -m realtime $(ARGS) || [ $$? -eq $(NONE_CHOSEN) ]
 
-simulate: .venv/ready ## Play rooms on a simulated LiveKit (ROOMS=10000 FROM=0), or one with its trace (SEED=123)
-	@$(RUN) -m tests.simulation $(if $(SEED),--seed $(SEED),--rooms $(or $(ROOMS),10000) --from $(or $(FROM),0))
+simulate: $(READY) ## Play rooms on a simulated LiveKit (ROOMS=10000 FROM=0), or one with its trace (SEED=123)
+	@$(RUN) -m tests.simulation $(if $(SEED),--seed $(SEED),--rooms $(or $(ROOMS),10000) --from $(or $(FROM),0)) \
+		$(if $(DIGESTS),--digests $(DIGESTS)) $(if $(AGAINST),--against $(AGAINST))
 
-mutants: .venv/ready ## Put one bug after the other into the engine, and see each caught by the simulation
+mutants: $(READY) ## Put one bug after the other into the engine, and see each caught by the simulation
 	@$(RUN) -m tests.simulation.mutants
 
-check: .venv/ready ## Lint, formatting, types, and the rule of who may import what
+check: $(READY) ## Lint, formatting, types, the rule of who may import what, and the documents
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
 	$(RUN) -m mypy
-	.venv/bin/lint-imports
+	$(VENV)/bin/lint-imports
+	$(RUN) -m sphinx $(SPHINX) -b html docs build/docs
 
-accuracy: .venv/ready ## Compare what hearing tells with what was played: what it finds, and how late
+accuracy: $(READY) ## Compare what hearing tells with what was played: what it finds, and how late
 	@$(RUN) -m benchmarks.accuracy
 
-bench-hearing: .venv/ready ## Measure what hearing costs, in CPU and memory (ARGS=16 for other than 8 publishers)
+bench-hearing: $(READY) ## Measure what hearing costs, in CPU and memory (ARGS=16 for other than 8 publishers)
 	@$(RUN) -m benchmarks.hearing $(ARGS)
 
-soak: .venv/ready ## Open and close real rooms for minutes while servers and bouncers fail (MINUTES=30 for longer)
+bench: $(READY) ## Measure what guarding costs, in ratios (ARGS="decide gone" for some of decide recheck burst crowd replay gone idle rooms flood neighbours)
+	@$(RUN) -m benchmarks.bench $(ARGS)
+
+bench-join: $(READY) ## Compute the agent minutes that `--join when-needed` saves, and measure what it delays (ARGS=--computed for the former)
+	@$(RUN) -m benchmarks.join $(ARGS)
+
+bench-against: $(READY) ## Compare speed, memory and CPU with an earlier commit (REV=HEAD~1), both in one run
+	@$(RUN) -m benchmarks.against $(or $(REV),HEAD~1)
+
+bench-console: $(READY) ## Measure the console with 2,000 rooms: first view, updates, scrolling, what an open page costs
+	@$(RUN) -m benchmarks.console
+
+bench-metrics: $(READY) ## Measure what metrics cost, as a share of a worker's CPU
+	@$(RUN) -m benchmarks.metrics
+
+soak: $(READY) ## Open and close real rooms for minutes while servers and bouncers fail (MINUTES=30 for longer)
 	@$(RUN) -m tests.soak $(MINUTES)
 
-docs: .venv/ready ## Write what is made from the policies: their pages in README.md, and bouncer.schema.json
-	$(RUN) -m bouncer write
+assets: ## Put the console's libraries where its page finds them, from npm as package-lock.json says
+	@cd gatekeeper/page && npm ci --silent --ignore-scripts --no-audit --no-fund && mkdir -p vendor && \
+		cp node_modules/preact/dist/preact.module.js vendor/preact.js && \
+		cp node_modules/preact/hooks/dist/hooks.module.js vendor/hooks.js && \
+		cp node_modules/htm/dist/htm.module.js vendor/htm.js && \
+		cp node_modules/preact/LICENSE vendor/preact.LICENSE && cp node_modules/htm/LICENSE vendor/htm.LICENSE && \
+		rm -rf node_modules
 
-lock: .venv/ready ## Write the requirements files from pyproject.toml (ARGS=--upgrade for the newest versions)
-	@for file in requirements.txt requirements-dev.txt; do \
-		extra=; [ $$file = requirements.txt ] || extra="--extra dev --constraint requirements.txt"; \
+docs: $(READY) ## Write what is generated from the policies, and build the documents into build/docs
+	$(RUN) -m bouncer write
+	$(RUN) -m sphinx $(SPHINX) -b html docs build/docs
+
+pictures: $(READY) ## Draw the documents' pictures of the commands and the console again
+	@$(RUN) -m demo.pictures
+	@$(RUN) -m demo.screens
+
+linkcheck: $(READY) ## See that the documents' links to other sites lead somewhere
+	$(RUN) -m sphinx $(SPHINX) -b linkcheck docs build/linkcheck
+
+audit: $(READY) ## Look up the locked packages among known vulnerabilities, where there is data to do so
+	@$(RUN) -m uv run --no-project --quiet --with $(PIP_AUDIT) python .ci/audit.py requirements.txt
+
+sbom: $(READY) ## Write build/sbom.json: what a worker is made of, in CycloneDX
+	@mkdir -p build
+	@$(RUN) -m uv tool run --quiet --from $(CYCLONEDX) cyclonedx-py requirements requirements.txt \
+		--pyproject pyproject.toml --output-reproducible --output-file build/sbom.json
+	@echo "build/sbom.json: $$(grep -c '"purl"' build/sbom.json) packages"
+
+lock: $(READY) ## Write the requirements files from pyproject.toml (ARGS=--upgrade for the newest versions)
+	@for file in requirements.txt requirements-gatekeeper.txt requirements-dev.txt; do \
+		case $$file in \
+			requirements.txt) group=;; \
+			*gatekeeper.txt) \
+				beyond=$$(sed -n 's/^\([a-z0-9-]*\)==.*/--no-emit-package=\1/p' requirements.txt); \
+				group="--extra gatekeeper --constraint requirements.txt $$beyond";; \
+			*) group="--extra gatekeeper --extra replay --extra watch --group dev --constraint requirements.txt --constraint requirements-gatekeeper.txt";; \
+		esac; \
 		$(RUN) -m uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate \
-			--custom-compile-command "make lock" $$extra $(ARGS) pyproject.toml -o $$file || exit 1; \
+			--custom-compile-command "make lock" $$group $(ARGS) pyproject.toml -o $$file || exit 1; \
 	done
 
-clean: ## Remove the virtual environment and what the tools left; the LiveKit server that was built stays
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	find agent.py benchmarks bouncer policies demo tests -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+clean: ## Remove make's virtual environment and what the tools left; the LiveKit server that was built stays
+	@if [ "$(VENV)" = .venv ] && [ ! -L .venv ]; then rm -rf .venv; fi
+	rm -rf build .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find agent.py benchmarks bouncer gatekeeper policies demo devserver tests -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
-# Made anew when the requirements say something new, not whenever their date changes.
-.venv/ready: requirements-dev.txt
+# Made again when the requirements have changed, not whenever their date has.
+$(READY): requirements-dev.txt
 	@if cmp -s $< $@; then touch $@; exit; fi; \
 	if [ -z "$(PYTHON)" ]; then \
 		echo "Python 3.11 or newer is needed, and none is on the PATH. With one elsewhere: make PYTHON=/path/to/python3" >&2; \
 		exit 1; \
 	fi; \
-	echo "setting up .venv with $$($(PYTHON) --version)"; \
-	rm -rf .venv; \
-	$(PYTHON) -m venv .venv || { echo "Python has no venv module: install it (Debian: apt install python3-venv)" >&2; exit 1; }; \
+	[ $(VENV) = .venv ] || echo "leaving .venv alone, because make didn't make it"; \
+	echo "setting up $(VENV) with $$($(PYTHON) --version)"; \
+	rm -rf $(VENV); \
+	mkdir -p $(VENV) && touch $(VENV)/$(MARK); \
+	$(PYTHON) -m venv $(VENV) || { echo "Python has no venv module: install it (Debian: apt install python3-venv)" >&2; exit 1; }; \
 	all=$$(grep -c '==' $<); n=0; \
 	set -o pipefail; \
 	$(RUN) -m pip --disable-pip-version-check install --require-hashes --requirement $< | while read -r what name rest; do \
@@ -79,5 +160,5 @@ clean: ## Remove the virtual environment and what the tools left; the LiveKit se
 			Collecting) n=$$((n + 1)); [ $$((n % 10)) -ne 0 ] || echo "  fetched $$n of $$all packages, $${name%%=*}";; \
 			Installing) echo "  installing them";; \
 		esac; \
-	done || { rm -rf .venv; exit 1; }; \
+	done || { rm -rf $(VENV); exit 1; }; \
 	cp $< $@
