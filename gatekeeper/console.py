@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import csv
+import gzip
 import hashlib
 import io
 import json
@@ -17,7 +18,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from bouncer.adapter.byhand import NotEvicted
@@ -39,6 +40,8 @@ KINDS = {".css": "text/css", ".js": "text/javascript"}
 FILES = {each.name: KINDS[each.suffix] for each in PAGE.iterdir() if each.suffix in KINDS}
 FILES |= dict.fromkeys(LIBRARIES, KINDS[".js"])
 """What a page may fetch."""
+MODULES = "\n".join(f'<link rel="modulepreload" href="/console/{name}">' for name in FILES if name.endswith(".js"))
+"""With this in the page, its modules are fetched at once, and not each when another is found to import it."""
 EVERY = 0.5
 """Seconds between two looks at what has changed, for each page that is open."""
 BEAT = 15.0
@@ -69,8 +72,10 @@ class Console:
         """Make it; without `vendor`, its page says what to do. Without `evict` no one can act."""
         self._board, self._keeper, self._access, self._wall = board, keeper, access, wall
         self._inside, self._evict = inside, evict
-        built = all((PAGE / name).is_file() for name in FILES)
-        self._index = (PAGE / ("index.html" if built else "missing.html")).read_text(encoding="utf-8")
+        there = [name for name in FILES if (PAGE / name).is_file()]
+        self._files = {name: gzip.compress((PAGE / name).read_bytes(), mtime=0) for name in there}
+        page = PAGE / ("index.html" if len(there) == len(FILES) else "missing.html")
+        self._index = page.read_text(encoding="utf-8").replace("<!--modules-->", MODULES)
         if evict:
             self._index = self._index.replace("</head>", f"{ACTS}\n</head>")
         self._login = (PAGE / "login.html").read_text(encoding="utf-8")
@@ -134,9 +139,17 @@ class Console:
     async def file(self, request: Request) -> Response:
         """Return a file of the page. They are public: the login's page needs them too."""
         name = request.path_params["name"]
-        if name not in FILES or not (PAGE / name).is_file():
+        if name not in self._files:
             return self._guarded(Response(status_code=HTTPStatus.NOT_FOUND))
-        return self._guarded(FileResponse(PAGE / name, media_type=FILES[name], headers={"cache-control": "no-cache"}))
+        content, tag = self._files[name], f'W/"{hashlib.sha256(self._files[name]).hexdigest()}"'
+        headers = {"cache-control": "no-cache", "etag": tag, "vary": "accept-encoding"}
+        if request.headers.get("if-none-match") == tag:
+            return self._guarded(Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers))
+        if _unpacks(request):
+            headers["content-encoding"] = "gzip"
+        else:
+            content = gzip.decompress(content)
+        return self._guarded(Response(content, media_type=FILES[name], headers=headers))
 
     async def rooms(self, request: Request) -> Response:
         """Stream the rooms: all of them at first, then what changes."""
@@ -249,10 +262,15 @@ def _stream(request: Request, events: AsyncGenerator[str, None]) -> Response:
     """Return a feed of server-sent events, compressed if the browser takes that."""
     headers = {}
     feed: AsyncIterator[str | bytes] = events
-    if "gzip" in request.headers.get("accept-encoding", ""):
+    if _unpacks(request):
         headers["content-encoding"] = "gzip"
         feed = _packed(events)
     return StreamingResponse(feed, media_type="text/event-stream", headers=headers)
+
+
+def _unpacks(request: Request) -> bool:
+    """Return True if a browser takes what is compressed."""
+    return "gzip" in request.headers.get("accept-encoding", "")
 
 
 async def _packed(events: AsyncGenerator[str, None]) -> AsyncIterator[bytes]:

@@ -209,10 +209,21 @@ async def _body(request: Request) -> bytes | None:
     return bytes(body)
 
 
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens. Raises: OSError.
+
+    What follows a response's head is sent at once. asyncio sees to that only where a socket names its protocol, which
+    this one does not; without it, each answer on a connection that has been used comes some 40 ms late.
+    """
+    listening = socket.create_server((host, port))
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # connections inherit it
+    return listening
+
+
 async def serve(settings: Settings) -> None:
     """Run the service until SIGTERM or SIGINT. Raises OSError if the port can't be had."""
     loop = asyncio.get_running_loop()
-    with socket.create_server((settings.host, settings.port)) as listening:
+    with listen(settings.host, settings.port) as listening:
         choice, name = settings.choice, settings.agent_name
         outlooks = Outlooks(name, choice.config)
         witness = Witness(outlooks, name, loop.time)

@@ -1,5 +1,5 @@
 // The overview: every room, live.
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { counted, countdown, html, useSeconds } from "./common.js";
 
 const ATTENTION = ["unguarded", "refused", "failing", "held"];
@@ -12,7 +12,7 @@ const NARROW = matchMedia("(max-width: 760px)");
 /** Keep the rooms as the server streams them. After a break, the browser connects again and gets all of them. */
 function useRooms() {
   const [state, setState] = useState({ rooms: new Map(), live: false, known: false, blind: false, ahead: 0 });
-  useEffect(() => {
+  useLayoutEffect(() => { // before the first paint, so that the rooms are on their way meanwhile
     const rooms = new Map();
     const feed = new EventSource("/console/rooms");
     feed.onmessage = ({ data }) => {

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, nullcontext
@@ -26,6 +25,7 @@ from gatekeeper.keeper import Keeper
 from gatekeeper.outlook import Outlooks
 from gatekeeper.records import Bouncer, ListBouncers, ListRooms, Room, Sight, Webhook
 from gatekeeper.reports import Reports
+from gatekeeper.service import listen
 from gatekeeper.witness import Witness
 from policies import BUILTIN
 
@@ -116,7 +116,7 @@ class Stage:
 @asynccontextmanager
 async def served(stage: Stage) -> AsyncIterator[Stage]:
     """Serve a stage's console until the context ends; on the same port if it had one."""
-    with socket.create_server(("127.0.0.1", stage.port), reuse_port=False) as listening:
+    with listen("127.0.0.1", stage.port) as listening:
         stage.port = listening.getsockname()[1]
         console = Console(stage.board, stage.keeper, stage.access, stage.wall, inside=stage.inside, evict=stage.evict)
         app = Starlette(routes=console.routes())

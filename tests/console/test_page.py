@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -16,8 +17,9 @@ from bouncer.dates import rfc3339
 from devserver.debian import find_or_install
 from gatekeeper.access import Access
 from gatekeeper.acting import Wanted
-from gatekeeper.console import Evict
+from gatekeeper.console import FILES, PAGE, Evict
 from gatekeeper.history import History
+from gatekeeper.service import listen
 from tests.bench import Bench
 from tests.console.guarded import Guarded
 from tests.console.libraries import axe, install
@@ -156,6 +158,32 @@ async def test_the_page_recovers_when_the_gatekeeper_is_back(browser: Browser) -
     async with served(later):
         await page.shows("after")
         assert await page.rows() == ["after"]
+
+
+async def test_the_page_comes_packed_and_at_once(browser: Browser) -> None:
+    """All modules are asked for before the first of them runs. What a browser has already is not sent again."""
+    async with served(Stage()) as stage:
+        page = await visit(browser, stage.url)
+        await page.shows("No room is open")
+        await page.page.route("**/console/console.js", lambda route: route.abort())
+        page.asked.clear()
+        await page.page.reload()
+        assert {f"{stage.url}/console/{name}" for name in FILES} <= {*page.asked}
+        ask, script = page.page.request, f"{stage.url}/console/overview.js"
+        first = await ask.get(script, headers={"accept-encoding": "gzip"})
+        plain = await ask.get(script, headers={"accept-encoding": "identity"})
+        assert (first.headers["content-encoding"], plain.headers.get("content-encoding")) == ("gzip", None)
+        assert await first.text() == await plain.text() == (PAGE / "overview.js").read_text(encoding="utf-8")
+        again = await ask.get(script, headers={"if-none-match": first.headers["etag"]})
+        assert (again.status, await again.body()) == (304, b"")
+
+
+async def test_answers_are_sent_without_a_pause() -> None:
+    """A connection waits for no confirmation of an answer's head before it sends the rest."""
+    with listen("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
+        taken, _ = listening.accept()
+        with taken:
+            assert taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 async def test_a_login_is_asked_for_and_kept(browser: Browser) -> None:
