@@ -1,6 +1,7 @@
 """A room as its bouncer sees it, for a page that looks at it. Nothing is asked while no page does."""
 
 import json
+import math
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Protocol
@@ -16,6 +17,7 @@ from bouncer.guard.plan import as_json, planned
 from bouncer.ports import ApiError
 from gatekeeper.choice import Choice
 from gatekeeper.doors import Doors
+from gatekeeper.standing import Standing
 
 CLOSED = "the room has closed"
 
@@ -80,15 +82,18 @@ class Inside:
         """Yield what has changed in a room each time that its bouncer tells.
 
         It has the date, `at`; in `view` the keys that have changed; and the keys that are `gone`. Each of the view's
-        `recent` records has its `words`. If the bouncer can't be asked, the last one yielded has only `problem`.
+        `recent` records has its `words`. If the bouncer can't be asked, the last one yielded has only `problem`. Yields
+        nothing while it isn't known whether there is such a room, or a bouncer in it; then the page asks again.
         """
         door = self._doors.doors.get(sid)
         bouncer = next((b for b in door.bouncers if b.ready), next(iter(door.bouncers), None)) if door else None
         if not door:
-            yield {"problem": CLOSED}
+            if self._doors.listed_at > -math.inf:
+                yield {"problem": CLOSED}
             return
         if not bouncer:
-            yield {"problem": "no bouncer guards the room, so there is none to ask"}
+            if door.standing is not Standing.UNKNOWN:
+                yield {"problem": "no bouncer guards the room, so there is none to ask"}
             return
         before: View = {}
         try:

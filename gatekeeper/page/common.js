@@ -11,6 +11,12 @@ export function useSeconds() {
   useEffect(() => { const timer = setInterval(() => tick((n) => n + 1), 1000); return () => clearInterval(timer); }, []);
 }
 
+/** Load the page again as soon as the gatekeeper answers: the browser has given up a feed, which was refused.
+ * A proxy does that while the gatekeeper is away; the gatekeeper does it once a login has expired. */
+export function loadAgain() {
+  setTimeout(() => fetch("/", { method: "HEAD" }).then((answer) => (answer.ok ? location.reload() : loadAgain()), loadAgain), 3000);
+}
+
 export function counted(number, one, more) {
   return `${number} ${number === 1 ? one : more}`;
 }

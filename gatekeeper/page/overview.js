@@ -1,6 +1,6 @@
 // The overview: every room, live.
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
-import { counted, countdown, html, useSeconds } from "./common.js";
+import { counted, countdown, html, loadAgain, useSeconds } from "./common.js";
 
 const ATTENTION = ["unguarded", "refused", "failing", "held"];
 const STANDINGS = {
@@ -23,7 +23,7 @@ function useRooms() {
     };
     feed.onerror = () => {
       setState((before) => ({ ...before, live: false }));
-      if (feed.readyState === EventSource.CLOSED) setTimeout(() => location.reload(), 3000);
+      if (feed.readyState === EventSource.CLOSED) loadAgain();
     };
     return () => feed.close();
   }, []);

@@ -1,7 +1,7 @@
 // One room, as its bouncer sees it.
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { Attempt } from "./attempt.js";
-import { html, useSeconds } from "./common.js";
+import { html, loadAgain, useSeconds } from "./common.js";
 import { Configuration } from "./configuration.js";
 import { Explained } from "./explained.js";
 import { memory, remember } from "./memory.js";
@@ -28,7 +28,10 @@ function useRoom(sid) {
       remember(kept.current, view, told.at);
       setSeen({ live: true, view, at: told.at, ahead: Date.parse(told.at) - Date.now() });
     };
-    feed.onerror = () => setSeen((before) => ({ ...before, live: false }));
+    feed.onerror = () => {
+      setSeen((before) => ({ ...before, live: false }));
+      if (feed.readyState === EventSource.CLOSED) loadAgain();
+    };
     return () => feed.close();
   }, [sid]);
   return { ...seen, kept: kept.current };

@@ -160,6 +160,20 @@ async def test_the_page_recovers_when_the_gatekeeper_is_back(browser: Browser) -
         assert await page.rows() == ["after"]
 
 
+@pytest.mark.parametrize(("address", "live"), [("/", "live"), ("/#room=RM_1", "as its bouncer sees it")])
+async def test_the_page_recovers_behind_a_proxy(browser: Browser, address: str, live: str) -> None:
+    """The browser gives up a feed that a proxy refuses while the gatekeeper is away; the page does not."""
+    stage = notes_room()
+    async with served(stage):
+        page = await visit(browser, stage.url + address)
+        await page.shows(live)
+        await page.page.route("**", lambda route: route.fulfill(status=502))
+    await page.page.wait_for_event("response", lambda answer: (answer.url, answer.status) == (f"{stage.url}/", 502))
+    async with served(stage):
+        await page.page.unroute("**")
+        await page.shows(live)
+
+
 async def test_the_page_comes_packed_and_at_once(browser: Browser) -> None:
     """All modules are asked for before the first of them runs. What a browser has already is not sent again."""
     async with served(Stage()) as stage:

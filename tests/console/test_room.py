@@ -1,6 +1,7 @@
 """The view of one room in a real browser, asked of a bouncer on a bench. It waits for conditions, not for times."""
 
 import json
+import math
 import re
 from typing import Any
 
@@ -12,6 +13,7 @@ from bouncer.configuration.model import ConfigError, Layer
 from bouncer.events import Heard
 from bouncer.room import Kind
 from gatekeeper.access import Access
+from gatekeeper.records import ListBouncers, ListRooms, Room
 from policies import BUILTIN
 from tests.bench import Bench
 from tests.console.guarded import Guarded
@@ -99,6 +101,22 @@ async def test_a_verdict_grows_ticks_and_ends_in_the_eviction(browser: Browser) 
         await expect(told).to_contain_text("It was evicted under idle_timeout because it did nothing", timeout=WITHIN)
         await expect(told.locator(".said")).to_contain_text("A was evicted under idle_timeout", timeout=WITHIN)
         assert page.complaints == []
+
+
+async def test_nothing_is_said_of_a_room_before_it_is_known() -> None:
+    """Just started, a gatekeeper knows no room, and then not who is in it: a page that was open asks again."""
+    stage, _ = staged(idle_room())
+    assert stage.inside
+    doors = stage.doors
+    stage.close("RM_1")
+    assert [seen async for seen in stage.inside.look("RM_1")] == [{"problem": "the room has closed"}]
+    doors.listed_at = -math.inf
+    assert [seen async for seen in stage.inside.look("RM_1")] == []
+    doors.answered(ListRooms(stage.now()), (Room("RM_2", "lobby", people=1),), stage.now())
+    assert [seen async for seen in stage.inside.look("RM_2")] == []
+    doors.answered(ListBouncers(stage.now(), "RM_2", "lobby"), (), stage.now())
+    (seen,) = [seen async for seen in stage.inside.look("RM_2")]
+    assert "no bouncer guards the room" in seen["problem"]
 
 
 async def test_lanes_are_walked_and_explained_by_keyboard(browser: Browser) -> None:
