@@ -203,7 +203,7 @@ class Transcribed:
     identity: str
     """The name it is written in: a transcriber writes in the speaker's name."""
     writer: str = ""
-    """The identity that wrote it, where that is known and is another one."""
+    """The identity that wrote it, where that is known."""
 
 
 @dataclass(frozen=True, slots=True)

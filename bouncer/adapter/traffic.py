@@ -200,23 +200,24 @@ class Traffic:
         if len(self._streams) > STREAMS:
             self._streams.popitem(last=False)
         if header.HasField("total_length"):
-            self._written(stream, writer=identity)
+            self._written(stream)
 
     def _stream_continued(self, identity: str, stream_id: str) -> None:
         """Take in a piece of a stream, which names its sender even if the stream is sent in another's name."""
         stream = self._streams.get(stream_id) or _Stream(identity, Channel.TEXT, transcription=False)
         self._written(stream, writer=identity)
 
-    def _written(self, stream: _Stream, *, writer: str) -> None:
+    def _written(self, stream: _Stream, *, writer: str = "") -> None:
+        """Take in text or bytes; who has written them is known of a piece, but not of a header that has it all."""
         participants, now = self._room.remote_participants, self._loop.time()
-        named, sender = participants.get(stream.identity), participants.get(writer)
+        sender_identity = writer or stream.identity
+        named, sender = participants.get(stream.identity), participants.get(sender_identity)
         if named and stream.transcription:
-            other = writer if writer != stream.identity else ""
-            self._throttle.tell(named.sid, TRANSCRIPTION + other, Transcribed(now, stream.identity, other))
+            self._throttle.tell(named.sid, TRANSCRIPTION + writer, Transcribed(now, stream.identity, writer))
         if sender and not (stream.transcription and sender is named):
             self._sent(sender, stream.channel, active=stream.active)
         elif not sender and stream.active and len(self._early) < EARLY:
-            self._early[writer] = stream.channel
+            self._early[sender_identity] = stream.channel
 
 
 def watch_streams(room: rtc.Room, *, opened: Callable[[str, Any], None], continued: Callable[[str, str], None]) -> None:

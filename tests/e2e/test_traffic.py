@@ -197,7 +197,7 @@ async def test_a_person_cannot_write_in_an_agents_name(lobby: World) -> None:
 
         await text(person, "lk.transcription", "A")
 
-        await watched.until(lambda event: event == Transcribed(event.at, "h"), "who has written it")
+        await watched.until(lambda event: event == Transcribed(event.at, "h", "h"), "who has written it")
         assert not [event for event in watched.told if isinstance(event, Transcribed) and event.identity == "A"]
 
 
