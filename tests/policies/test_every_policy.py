@@ -49,6 +49,7 @@ def later(house: Room, by: float) -> Room:
             replace(
                 who,
                 joined_ms=who.joined_ms + round(by * 1000),
+                chatted=who.chatted and (who.chatted[0] + by, who.chatted[1] + by),
                 **{name: at + by for name, at in dates(who).items()},  # type: ignore[arg-type]  # as above
             )
             for who in house.participants
