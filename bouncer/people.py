@@ -19,6 +19,7 @@ from bouncer.room import (
     LONGEST_METADATA,
     RINGING,
     UNLISTED_FOR,
+    Age,
     Instant,
     Kind,
     Role,
@@ -55,7 +56,7 @@ class Member:
     """Since when each of its attributes has its value."""
     since: Instant
     """When its stay began, which an earlier connection with its identity may have begun."""
-    order: tuple[int, str] | None = None
+    order: Age | None = None
     """Which participant is older, if not as `info.joined_ms` says: see `Participant.order`."""
     identity_reused: bool = False
     """True if an earlier participant had this identity, and it isn't a job's: a listed job may be that one's."""
@@ -133,9 +134,9 @@ class Member:
         )
 
     @property
-    def age(self) -> tuple[int, str]:
+    def age(self) -> Age:
         """Sorts the oldest first."""
-        return self.order or (self.info.joined_ms, self.info.sid)
+        return self.order or (self.info.joined_ms, self.info.joined_ms, self.info.sid)
 
     def describe(self, name: str, metadata: str, at: Instant) -> None:
         """Take in its display name and metadata, and since when it has them."""

@@ -13,6 +13,8 @@ from itertools import groupby
 
 Instant = float
 """Seconds on one monotonic clock. Only differences and comparisons are meaningful."""
+Age = tuple[int, int, str]
+"""Sorts the oldest first: its place in milliseconds; when it joined, as the server wrote it; its sid."""
 
 UNLISTED_FOR = 6.0
 """Seconds after joining during which a job's dispatch may be unlisted: `list_dispatch` shows a job up to 5 s late."""
@@ -122,9 +124,9 @@ class Participant:
     """When its stay began: the server's date, as far as it fits what we saw. A reconnect within 20 s continues it."""
     joined_ms: int = 0
     """When this connection joined, as the server wrote it: milliseconds of its clock."""
-    order: tuple[int, str] | None = None
-    """Which participant is older: `joined_ms` and sid of the stay's first connection, or more milliseconds if we have
-    seen ourselves that it came after another one. None if it is as `joined_ms` and `sid` say."""
+    order: Age | None = None
+    """Its place by age: that of the stay's first connection, or a later one if we saw ourselves that it came after
+    another one, whatever the server's clock says. None if it is as `joined_ms` and `sid` say."""
     alive_at: Instant = 0.0
     """The last sign of life, of any kind, from this sid."""
     active_at: Instant = 0.0
@@ -218,9 +220,9 @@ class Participant:
         return self.role is Role.BOUNCER and self.active and not self.foreign and says_arrived(self.attributes)
 
     @property
-    def age(self) -> tuple[int, str]:
-        """A sort key, oldest first: when its stay began, then the sid."""
-        return self.order or (self.joined_ms, self.sid)
+    def age(self) -> Age:
+        """A sort key, oldest first: when its stay began."""
+        return self.order or (self.joined_ms, self.joined_ms, self.sid)
 
     @property
     def seniority(self) -> tuple[int, str]:

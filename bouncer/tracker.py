@@ -33,7 +33,7 @@ from bouncer.events import (
     Transcribed,
 )
 from bouncer.people import Member, Named, People, introduce, shortened
-from bouncer.room import Instant, Participant, Role, Room
+from bouncer.room import Age, Instant, Participant, Role, Room
 
 STATE_ATTRIBUTE = "lk.agent.state"
 
@@ -512,9 +512,9 @@ class Tracker:
                 del self._last[other.member.info.identity]
 
 
-def _order(info: Info, after_ms: int) -> tuple[int, str] | None:
+def _order(info: Info, after_ms: int) -> Age | None:
     """Its place among the others by age, if we saw that it came after one that has no earlier date; else None."""
-    return (after_ms + 1, info.sid) if 0 < info.joined_ms <= after_ms else None
+    return (after_ms + 1, info.joined_ms, info.sid) if 0 < info.joined_ms <= after_ms else None
 
 
 def _permitted(info: Info, *sources: Info) -> Info:

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from annotated_types import MaxLen, MinLen
 
-from bouncer import Glob, Globs, Options, Participant, Room, Seconds, Verdict, matches
+from bouncer import Age, Glob, Globs, Options, Participant, Room, Seconds, Verdict, matches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class Superseded:
                 yield Verdict(agent, first.joined_at + self.grace, "has been superseded by its successor")
 
 
-def _age(agent: Participant) -> tuple[int, str]:
+def _age(agent: Participant) -> Age:
     return agent.age
 
 
