@@ -2,6 +2,7 @@
 
 from bouncer.policy import Action, Count, Hearing, Options, Policy, Seconds, Verdict
 from bouncer.room import (
+    JOB_KNOWN_IN,
     LATE,
     LONGEST_METADATA,
     UNLISTED_FOR,
@@ -20,6 +21,7 @@ from bouncer.room import (
 from bouncer.selectors import Glob, Globs, Selection, Selector, Texts, matches, selected_since, selects
 
 __all__ = [
+    "JOB_KNOWN_IN",
     "LATE",
     "LONGEST_METADATA",
     "UNLISTED_FOR",

@@ -343,6 +343,10 @@ class People:
         """Return True if a newer job of its dispatch was seen alongside its own."""
         return member.job is not None and member.job.job in self._replaced
 
+    def may_serve(self, member: Member) -> bool:
+        """Return True while its job may be one for a single participant, for all that was listed."""
+        return self._is_unsettled(member) or (member.job is None and any(job.serves for job in member.jobs))
+
     def fallback_avatars(self, unsure: AbstractSet[str]) -> frozenset[str]:
         """The sids that take over as avatars if the present ones, among `unsure`, have left."""
         orphaned = {principal for principal, sid in self._avatars.items() if sid in unsure}

@@ -18,6 +18,8 @@ Age = tuple[int, int, str]
 
 UNLISTED_FOR = 6.0
 """Seconds after joining during which a job's dispatch may be unlisted: `list_dispatch` shows a job up to 5 s late."""
+JOB_KNOWN_IN = 7.5
+"""Seconds after joining in which an agent's job is known, or known not to exist: one more list, and time to answer."""
 
 LATE = 2.0
 """Seconds by which news of what is heard is dated back at most. A verdict that hearing decides is due that much later,
@@ -98,6 +100,8 @@ class Participant:
     """The metadata of its dispatch; of a long one the beginning, with a digest of the whole."""
     serves: str = ""
     """For a job of type JT_PUBLISHER or JT_PARTICIPANT, the identity of the participant it serves; else empty."""
+    may_serve: bool = False
+    """True while it may be such a job: its own is not listed yet, or several are listed with its identity."""
     attributes: Mapping[str, str] = field(default_factory=dict, hash=False)
     attributes_at: Mapping[str, Instant] = field(default_factory=dict, hash=False)
     """Since when each attribute has its value; an attribute that is not in here has had it since joining."""

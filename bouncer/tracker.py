@@ -289,6 +289,7 @@ class Tracker:
             replaced=self._people.replaced(member),
             dispatch_metadata=shortened(job.metadata) if job else "",
             serves=job.serves if job else "",
+            may_serve=self._people.may_serve(member),
             attributes=info.attributes,
             attributes_at=member.attributes_at,
             name=info.name,
@@ -439,7 +440,7 @@ class Tracker:
     def _take_jobs(self) -> None:
         """Take in what jobs are listed. Connections with others than an earlier one had don't continue its stay."""
         for known in self._here.values():
-            if known.member.jobs:
+            if known.member.jobs or (known.made and known.made.may_serve):
                 known.made = None
             if known.earlier_jobs and not {job.job for job in known.member.jobs} <= known.earlier_jobs:
                 self._end_stay(known)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from bouncer import (
+    JOB_KNOWN_IN,
     LONGEST_METADATA,
     UNLISTED_FOR,
     WAIT_FOR_LIFE,
@@ -45,7 +46,8 @@ class Duplicates:
     a live conversation one comes within seconds. Next to an agent that only listens, a duplicate stays that long.
 
     Of agents with one name, those whose dispatch confirms it take precedence over those that only say so, whichever
-    came first. LiveKit lists a dispatch's job up to 5 s late, so that may take 6 s to decide.
+    came first. LiveKit lists a dispatch's job up to 5 s late, so that may take 6 s to decide. So may whether two that
+    came at the same time each serve a participant of their own: until their jobs are listed, or for 7.5 s, both stay.
 
     What it won't notice: duplicates under different names, or which of two agents without a dispatch is genuine. With
     `keep: "newest"`, or with an attribute as the key, any agent that can join can push another one out.
@@ -104,7 +106,10 @@ class Duplicates:
                 due = max(due, agent.joined_at + self.wait_for_life)
             if may_be_confirmed(agent, kept, newest=self.keep == "newest"):
                 due = max(due, agent.joined_at + UNLISTED_FOR)
-            yield Verdict(agent, due, self._reason(agent))
+            doubt = ""
+            if not agent.replaced and agent.may_serve and any(other.may_serve for other in kept):
+                due, doubt = max(due, agent.joined_at + JOB_KNOWN_IN), "each may serve a participant of its own"
+            yield Verdict(agent, due, self._reason(agent), doubt)
 
     def _reason(self, agent: Participant) -> str:
         if agent.replaced:

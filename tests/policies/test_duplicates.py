@@ -277,6 +277,70 @@ class TestConfirmed:
         assert verdicts(house, key="attribute:desk") == {JOB_2: 22}
 
 
+class TestServing:
+    """Agents of one name may each serve a participant of their own. Which one that is shows once jobs are listed."""
+
+    @staticmethod
+    def settled(house: Room, **options: Any) -> dict[str, tuple[float, bool]]:
+        """Return what is due when, and whether it is beyond doubt."""
+        return {v.participant.identity: (v.due, not v.doubt) for v in Duplicates(**options).evaluate(house)}
+
+    @pytest.mark.parametrize(
+        ("elder", "younger", "options", "verdict"),
+        [
+            pytest.param(True, True, {}, (18.5, False), id="no job is known"),
+            pytest.param(True, True, {"grace": 30}, (41, False), id="nor would it be due before"),
+            pytest.param(False, True, {}, (13, True), id="the elder's is known"),
+            pytest.param(True, False, {}, (13, True), id="the younger's is known"),
+            pytest.param(False, False, {}, (13, True), id="both are known"),
+        ],
+    )
+    def test_two_that_came_at_once_have_until_one_of_their_jobs_is_known(
+        self, *, elder: bool, younger: bool, options: dict[str, Any], verdict: tuple[float, bool]
+    ) -> None:
+        """That takes 7.5 s from joining at most; then one grace counts as ever."""
+        house = room(
+            agent("A", "x", joined=10, alive=90, may_serve=elder), agent("B", "x", joined=11, may_serve=younger)
+        )
+
+        assert self.settled(house, **options) == {"B": verdict}
+
+    def test_the_one_that_leaves_waits_for_its_own_job(self) -> None:
+        """With `keep` "newest" that is the elder, which came first."""
+        house = room(agent("A", "x", joined=10, may_serve=True), agent("B", "x", joined=11, may_serve=True))
+
+        assert self.settled(house, keep="newest") == {"A": (17.5, False)}
+
+    def test_any_of_those_that_stay_may_be_the_other(self) -> None:
+        """With `max` 2, A's job is known, and B and C may have two people to serve."""
+        house = room(
+            agent("A", "x", joined=10, alive=90),
+            agent("B", "x", joined=11, alive=90, may_serve=True),
+            agent("C", "x", joined=12, may_serve=True),
+            agent("D", "x", joined=13),
+        )
+
+        assert self.settled(house, max=2) == {"C": (19.5, False), "D": (15, True)}
+
+    def test_no_one_waits_for_another_that_has_to_leave(self) -> None:
+        """A stays, and its job is known. Whom B and C serve makes no difference between the two."""
+        house = room(
+            agent("A", "x", joined=10, alive=90),
+            agent("B", "x", joined=11, may_serve=True),
+            agent("C", "x", joined=12, may_serve=True),
+        )
+
+        assert self.settled(house) == {"B": (13, True), "C": (14, True)}
+
+    def test_one_that_was_replaced_waits_for_nothing(self) -> None:
+        """Its job is known, and the newer one of its dispatch does the same."""
+        house = room(
+            agent(JOB_1, "x", joined=10, replaced=True, may_serve=True), agent("B", "x", joined=11, may_serve=True)
+        )
+
+        assert self.settled(house) == {JOB_1: (13, True)}
+
+
 @given(rooms, st.integers(1, 4), st.integers(0, 20), st.integers(0, 30))
 def test_the_wait_only_postpones(house: Room, limit: int, grace: int, wait: int) -> None:
     """The same agents leave, none earlier than without it, and none later than `wait_for_life` after joining."""

@@ -954,8 +954,8 @@ class Line:
             known.acted_at, known.acted_told = max(known.acted_at, at), now
         if what == "text":
             known.reacted_at, known.wrote = now, True
-            self.tell(Transcribed(now, member.identity))
-            if not is_agent(member) or not (known.listed_at or member.kind is Kind.AGENT):
+            self.tell(Transcribed(now, member.identity, "" if member.nameless else member.identity))
+            if member.nameless and not (is_agent(member) and (known.listed_at or member.kind is Kind.AGENT)):
                 # Only a list shows that a bot of another kind is an agent.
                 self.captions_at = now
         else:

@@ -393,6 +393,19 @@ MUTANTS = (
         "ambience is a voice", "bouncer.conversation", "A and not matches(track.name, self.ignored)", "A", theme="work"
     ),
     mutant("agents that serve different people are duplicates", "policies.duplicates", "agent.serves", "''"),
+    mutant(
+        "agents that may each serve a person are duplicates",
+        "policies.duplicates",
+        "not A and agent.may_serve and B",
+        "False",
+    ),
+    mutant(
+        "who writes in its own name is an unknown writer",
+        "bouncer.conversation.Conversation.transcribe",
+        "not writer and A",
+        "A",
+        theme="work",
+    ),
     mutant("people.except is ignored", "bouncer.people.People.role", "self.named.not_people(A)", "False"),
     mutant("people.also is ignored", "bouncer.people.People.role", "self.named.people(A)", "False"),
     mutant(

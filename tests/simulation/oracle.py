@@ -29,6 +29,8 @@ EPSILON = 0.003
 """Seconds by which milliseconds may be rounded."""
 UNKNOWN_FOR = 6.0
 """Seconds for which it can't be known of which dispatch a job is."""
+JOB_KNOWN_IN = 7.5
+"""Seconds in which a list of the dispatches has shown that."""
 ALIVE_WITHIN = 1.0
 """Seconds before another's joining in which a sign of life shows that an agent is no corpse."""
 SENT_LATELY = 20.0
@@ -174,7 +176,7 @@ class View:
 
         def value(known: Known) -> tuple[str, str]:
             of = known.agent_name if key == "agent_name" else known.attributes.get(key.removeprefix("attribute:"), "")
-            return (of, known.job.serves if known.job else "")
+            return (of, known.member.serves)
 
         return [
             k
@@ -668,7 +670,7 @@ def _owes(view: View, meaning: Meaning, who: Known, since: float) -> str:
             if len({k.job is None for k in alike}) > 1:
                 continue
             # The bouncer may not take what we know for a sign that the elder is alive.
-            due = max(due, who.since + max(UNKNOWN_FOR, rule["wait_for_life"]))
+            due = max(due, who.since + max(JOB_KNOWN_IN, rule["wait_for_life"]))
         if due < since and not (rule.policy == "lone_chatter" and fell_silent(view, due)):
             return f"{who.member} by {rule.policy} since {due:.3f}"
     return ""

@@ -192,6 +192,7 @@ def arrival(server: Server, random: Random, theme: str = "") -> Member:  # noqa:
     match what:
         case "human":
             facts |= {"identity": random.choice(HUMAN_NAMES), "audio": facts["publishes"] and random.random() < 0.7}
+            facts["nameless"] = random.random() < 0.5
             facts["name"] = facts["identity"].title()
             if random.random() < 0.2:
                 facts["attributes"] = {"desk": "1"}

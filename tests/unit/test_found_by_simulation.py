@@ -207,7 +207,7 @@ class TestWhatIsStillDueRightBeforeARemoval:
     @virtual
     async def test_not_the_last_of_a_group_whose_other_leaves_by_another_rule(self) -> None:
         """Of a pair, the younger is a duplicate and the older is idle. Once the older leaves, the younger is alone."""
-        async with FakeRoom(house(idle_timeout={"timeout": 2})) as room:
+        async with FakeRoom(house(duplicates={"grace": 10}, idle_timeout={"timeout": 10})) as room:
             room.join("A", "assistant", attributes={"lk.agent.state": "listening"})
             room.join("B", "assistant", attributes={"lk.agent.state": "thinking"})
             await asyncio.sleep(30)
@@ -218,7 +218,7 @@ class TestWhatIsStillDueRightBeforeARemoval:
     @virtual
     async def test_nor_if_that_other_was_to_leave_by_the_same_rule_first(self) -> None:
         """Both are duplicates of a third that left by itself, and one of them has become idle as well."""
-        async with FakeRoom(house(idle_timeout={"timeout": 2.02})) as room:
+        async with FakeRoom(house(duplicates={"grace": 10}, idle_timeout={"timeout": 10.02})) as room:
             for identity, now_does in (("A", "thinking"), ("B", "listening"), ("C", "thinking")):
                 room.join(identity, "assistant", attributes={"lk.agent.state": now_does})
 
@@ -271,6 +271,7 @@ def before_recheck(room: FakeRoom, *happens: Callable[[], Awaitable[None]]) -> I
 async def test_an_agent_that_may_not_return_is_tried_again_after_a_failure() -> None:
     """The failed attempt is not an eviction; the one that it returned from still counts."""
     async with FakeRoom(house(no_return={})) as room:
+        room.jobs = jobs(("AD_A", "A"))
         room.join("A", "assistant")
         room.join("B", "assistant")
         await asyncio.sleep(5)
@@ -432,6 +433,7 @@ def test_an_agent_that_fell_silent_before_the_human_is_no_chatter(ended: float, 
 async def test_an_avatar_left_behind_by_a_real_eviction_is_told_of_once_in_a_dry_run() -> None:
     """It would follow its principal until that has been told once."""
     async with FakeRoom() as room:
+        room.jobs = jobs(("AD_A", "A"))
         room.join("A", "assistant")
         room.join("B", "assistant")
         await asyncio.sleep(5)

@@ -79,7 +79,7 @@ async def test_handing_over() -> None:
         assert room.here[ME.identity].attributes == {}
         assert room.dispatched == 1
         await two_of_a_kind(room)
-        await asyncio.sleep(3)
+        await asyncio.sleep(8)
         assert [who for _, who in room.removed] == ["B"]
 
         comes(room, "agent-AJ_next", before_us=False, guarding=False, dispatch="AD_successor_1")

@@ -228,6 +228,7 @@ async def test_an_agent_that_is_slow_to_leave_delays_no_other() -> None:
 async def test_an_eviction_that_an_error_ends_is_tried_again() -> None:
     """Whatever was raised: it is told, and the agent isn't on its way out for ever."""
     async with FakeRoom() as room:
+        room.jobs = jobs(("AD_A", "A"))
         room.join("A", "assistant")
         room.join("B", "assistant")
         with patch.object(room, "remove_participant", side_effect=ValueError("the test says so")):
@@ -244,6 +245,7 @@ async def test_an_eviction_that_an_error_ends_is_tried_again() -> None:
 async def test_many_evictions_run_side_by_side() -> None:
     """Forty duplicates are gone in a fraction of what one after the other would take."""
     async with FakeRoom(metadata={"bouncer": {"eviction": {"max_per_minute": 100}}}) as room:
+        room.jobs = jobs(("AD_A", "A"))
         room.join("A", "assistant")
         for i in range(40):
             room.join(f"B{i}", "assistant")
@@ -310,11 +312,11 @@ async def test_agents_that_leave_together_all_leave_though_one_is_gone_first() -
 @virtual
 async def test_one_of_a_group_stays_if_it_has_become_the_last() -> None:
     """Of three alike two must leave. One is removed, the oldest leaves by itself, so the third stays."""
-    async with FakeRoom() as room:
+    async with FakeRoom(metadata=house(duplicates={"grace": 10})) as room:
         for identity in ("A", "B", "C"):
             room.join(identity, "assistant")
-        with late_answers(room, since=1.99, but=2):
-            await asyncio.sleep(2.05)
+        with late_answers(room, since=9.99, but=2):
+            await asyncio.sleep(10.05)
             room.leave("A")
             await asyncio.sleep(10)
 
@@ -510,6 +512,7 @@ async def test_an_eviction_that_our_end_cuts_off_is_recorded(call: str, outcome:
 async def test_an_eviction_that_was_called_off_or_failed_says_why() -> None:
     """The log shows it."""
     async with FakeRoom(metadata=house(duplicates={"wait_for_life": 0})) as room:
+        room.jobs = jobs(("AD_A", "A"))
         room.join("A", "assistant")
         room.join("B", "assistant")
         room.removal_trouble = Trouble.UNAVAILABLE

@@ -307,6 +307,39 @@ class TestUnsettled:
         assert tracker.unsettled == set()
 
 
+class TestMayServe:
+    """Until its job is listed, or can't be any more, an agent may be a participant's own."""
+
+    CAME_AT_10 = agent("A", "assistant", 10)
+    ANAS, ROOMS = job("A", "assistant", "AD_1", serves="ana"), job("A", "assistant", "AD_2")
+
+    @pytest.mark.parametrize(
+        ("events", "may_serve"),
+        [
+            pytest.param([], True, id="it has just joined"),
+            pytest.param([dispatched(15.9, took=9)], True, id="asked too early, whenever the answer came"),
+            pytest.param([dispatched(15, job("B", "assistant"))], True, id="another's job is listed"),
+            pytest.param([dispatched(16)], False, id="asked late enough"),
+            pytest.param(
+                [dispatched(16, job("B", "assistant", serves="ana"))], False, id="and another's job is listed"
+            ),
+            pytest.param([dispatched(11, ROOMS)], False, id="its job is the room's"),
+            pytest.param([dispatched(11, ANAS)], False, id="whom its job serves is known"),
+            pytest.param([dispatched(11, ROOMS), dispatched(12)], False, id="its dispatch is deleted"),
+            pytest.param([dispatched(16, ANAS, ROOMS)], True, id="either may be its job"),
+            pytest.param([dispatched(16, ROOMS, job("A", "assistant", "AD_3"))], False, id="either is the room's"),
+        ],
+    )
+    def test_an_agent(self, events: list[Event], may_serve: bool) -> None:  # noqa: FBT001 - a column
+        """LiveKit lists a job up to 5 s late, and may list several of one identity."""
+        assert who("A", Joined(10, self.CAME_AT_10), *events).may_serve is may_serve
+
+    @pytest.mark.parametrize("other", [info("H", 10), info("H", 10, kind=Kind.SIP), info("H", 10, kind=Kind.EGRESS)])
+    def test_no_one_else_does(self, other: Info) -> None:
+        """Only an agent has a job."""
+        assert not who("H", Joined(10, other)).may_serve
+
+
 class TestAvatars:
     """An avatar is the nameless agent that says it publishes on behalf of an agent."""
 

@@ -249,7 +249,7 @@ class TestRejectedKey:
         """It says so once, goes on trying every half minute, and claims the room again with the first success."""
         bench = Bench(policies=STRICT, removal_trouble=Trouble.DENIED)
         two_of_a_kind(bench)
-        bench.until(5)
+        bench.until(8)
         assert bench.claims == [True, False]
         bench.until(600)
         assert (bench.claims, bench.outcomes) == ([True, False], [("B", "denied")])
