@@ -441,6 +441,26 @@ class TestOnly:
 
         assert list(evicted(at(100, house, Rule(policy=IdleTimeout(timeout=60), only=only)))) == out
 
+    @pytest.mark.parametrize(
+        ("policy", "since", "due"),
+        [
+            (MaxLifetime(limit=60), 0, 60),
+            (MaxLifetime(limit=60), 70, 130),
+            (StuckState(limits={"thinking": 60, "speaking": 20}), 30, 60),
+            (StuckState(limits={"thinking": 60, "speaking": 20}), 70, 90),
+            (DenyList(agent_names=("x",)), 70, 70),
+        ],
+    )
+    def test_an_attribute_that_brings_an_agent_under_it_gives_it_as_long_as_joining(
+        self, policy: Policy, since: int, due: int
+    ) -> None:
+        """That is the shortest time that the rule gives. An agent that has more left keeps it."""
+        who = agent("A", "x", state="thinking", attributes={"desk": "7"}, attributes_at={"desk": since})
+        rule = Rule(policy=policy, only=Selector(attributes={"desk": "7"}))
+
+        assert evicted(at(due - 1, room(who), rule)) == {}
+        assert evicted(at(due, room(who), rule)) == {"A": policy.name}
+
     def test_an_agent_that_is_not_judged_is_not_reported_held_or_told(self) -> None:
         """Nothing is said about it."""
         rule = Rule(policy=IdleTimeout(timeout=60), only=("other",), notice=30, action="report")

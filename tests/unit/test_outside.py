@@ -159,6 +159,7 @@ def test_with_its_answer_it_is_judged_as_the_bouncer_itself_would(policies: dict
     bench.joins("A", "assistant")
     bench.joins("T", "thinker")
     bench.joins("twin", "assistant")
+    bench.joins("V", kind=Kind.AGENT, attributes={"lk.publish_on_behalf": "A"})
     bench.until(30)
     bench.signals("A")
     bench.says("T", "thinking")
@@ -185,6 +186,8 @@ def test_with_its_answer_it_is_judged_as_the_bouncer_itself_would(policies: dict
     assert found == real
     assert found
     assert {f.participant.sid for f in tried.evicted} == {f.participant.sid for f in after.decision.evictions}
+    facts = {who.identity: who for who in tried.snapshot.room.participants}
+    assert (facts["V"].principal, facts["A"].active_at) == (facts["A"], 30)
 
 
 def test_of_whom_the_bouncer_does_not_tell_nothing_is_made_up() -> None:

@@ -35,10 +35,14 @@ class Guarded:
 
     def __post_init__(self) -> None:
         self.history = History(jitter=lambda _: 0.5)
+        self.decided: dict[str, Finding] = {}
+        self.decide()
+
+    def decide(self) -> None:
+        """Begin the evictions that are decided on now."""
         decision = self.moment().decision()
-        evictions = decision.evictions
-        self.decided = {finding.participant.identity: finding for finding in evictions}
-        for finding in evictions:
+        for finding in decision.evictions:
+            self.decided[finding.participant.identity] = finding
             self.history.begin(finding, decision.group(finding), self.room, self.now, "enforce")
 
     def moment(self) -> Moment:
@@ -58,7 +62,8 @@ class Guarded:
     def due(self) -> set[str]:
         """Return the agents under eviction that would be evicted at this moment too."""
         under_way = [eviction.finding for eviction in self.history.under_way.values()]
-        return {f.participant.identity for f in under_way if Recheck(self.moment()).still_due(f)}
+        recheck = Recheck(self.moment())
+        return {f.participant.identity for f in under_way if recheck.still_due(f)}
 
     def send(self, identity: str) -> Finding:
         """Send one agent's removal."""
@@ -107,6 +112,20 @@ class TestDecidedTogether:
         night.history.end(night.decided["A"], Outcome.REMOVED, night.now)
 
         assert night.due() == {"B"}
+
+    def test_counts_only_for_those_that_were_decided_with_it(self) -> None:
+        """A leaves as denied, and chatted with B. C and D chat later, so for them A counts as gone."""
+        house = room(chatting("A"), chatting("B"), agent("C"), agent("D"))
+        night = Guarded(house, [CHATTER, DenyList(agent_names=("A",))])
+        night.change(chatting("C"))
+        night.change(chatting("D"))
+        night.decide()
+        assert night.due() == {"A", "B", "C", "D"}
+
+        night.leave("B")
+        night.leave("C")
+
+        assert night.due() == {"A"}
 
     def test_is_not_counted_when_it_left_by_itself(self) -> None:
         """Then we did not cause the other to be alone."""
