@@ -33,6 +33,8 @@ MAX_ANSWER = 64 * 1024 * 1024
 """Bytes of an answer once it is unpacked; an asker reads no longer one."""
 PER_SECOND = 5
 """Questions whose token is verified in a second."""
+ASKER = "bouncer-asks-"
+"""How the identity of those begins that join a room only to ask: where people look, they are left out."""
 ASKERS = 8
 """Questions that are answered at the same time."""
 REMEMBERED = 1024

@@ -14,6 +14,8 @@ from typing import Any, Literal
 
 from livekit import api
 
+from bouncer.asking import ASKER
+
 Role = Literal["human", "agent", "bouncer"]
 Source = Literal["server", "demo", "room", "bouncer", "agent", "Ada"]
 Say = Callable[[Source, str], None]
@@ -95,8 +97,9 @@ class Roster:
     """True once the bouncer has said that it guards the room."""
 
     def listed(self, participants: Iterable[api.ParticipantInfo]) -> None:
-        """Take the server's list."""
-        present = {info.sid: self._row(info) for info in participants if info.state == api.ParticipantInfo.ACTIVE}
+        """Take the server's list, without those that only ask the bouncer, for the console."""
+        active = (self._row(info) for info in participants if info.state == api.ParticipantInfo.ACTIVE)
+        present = {row.sid: row for row in active if not row.identity.startswith(ASKER)}
         for sid, row in present.items():
             if sid not in self.rows:
                 self.say("room", f"+ {row}" + (f" ({row.role})" if row.role != "bouncer" else " (hidden)"))

@@ -116,11 +116,12 @@ async def _stage(
                 stage = Stage(names.room, roster, server, client, bouncer=bouncer, cast=cast)
                 async with AsyncExitStack() as stack:
                     if port:
-                        show.say("demo", f"starting a gatekeeper: see the room in your browser, at {console_of(port)}")
+                        show.say("demo", "starting a gatekeeper, which sends the bouncer into the room")
                         settings = {"BOUNCER_AGENT_NAME": names.bouncer, "BOUNCER_ALLOW_ACTIONS": "1"}
                         log = logs / "gatekeeper.log"
                         gate = gatekeeper(server, port=port, args=[names.room], env=settings, log_file=log)
                         await stack.enter_async_context(gate)
+                        show.say("demo", f"see the room in your browser, at {console_of(port)}")
                     await stack.enter_async_context(stage.opened(names.metadata, "" if port else names.bouncer))
                     await stack.enter_async_context(show.live(names.room, roster))
                     await stack.enter_async_context(stage.watched())

@@ -82,8 +82,9 @@ class Inside:
         """Yield what has changed in a room each time that its bouncer tells.
 
         It has the date, `at`; in `view` the keys that have changed; and the keys that are `gone`. Each of the view's
-        `recent` records has its `words`. If the bouncer can't be asked, the last one yielded has only `problem`. Yields
-        nothing while it isn't known whether there is such a room, or a bouncer in it; then the page asks again.
+        `recent` records has its `words`. If the bouncer can't be asked, the last one yielded has only `problem`, and
+        `again` if there is none yet, so that the page asks again. Yields nothing while it isn't known whether there is
+        such a room, or a bouncer in it; then the page asks again too.
         """
         door = self._doors.doors.get(sid)
         bouncer = next((b for b in door.bouncers if b.ready), next(iter(door.bouncers), None)) if door else None
@@ -93,7 +94,7 @@ class Inside:
             return
         if not bouncer:
             if door.standing is not Standing.UNKNOWN:
-                yield {"problem": "no bouncer guards the room, so there is none to ask"}
+                yield {"problem": "no bouncer guards the room, so there is none to ask", "again": True}
             return
         before: View = {}
         try:

@@ -10,7 +10,7 @@ from typing import Any
 from livekit import api, rtc
 
 from bouncer.adapter.project import OpenRoom, Project, UnknownRoom
-from bouncer.asking import ASK, ID_DIGITS, LONGEST, STATE, Inbox, Question, View, changed
+from bouncer.asking import ASK, ASKER, ID_DIGITS, LONGEST, STATE, Inbox, Question, View, changed
 from bouncer.ports import ApiError, Trouble
 
 JOIN_WITHIN = 5.0
@@ -123,7 +123,7 @@ async def asking(project: Project, room: OpenRoom, bouncer: str) -> AsyncIterato
 
     Raises: UnknownRoom if the room has closed meanwhile; ApiError if it can't be joined.
     """
-    me = f"bouncer-asks-{secrets.token_hex(8)}"
+    me = f"{ASKER}{secrets.token_hex(8)}"
     key = project.credentials
     grants = api.VideoGrants(
         room_join=True, room=room.name, hidden=True, agent=True, can_publish=False, can_publish_data=False

@@ -13,6 +13,7 @@ from textual.geometry import Size
 from textual.screen import ModalScreen
 from textual.widgets import DataTable, Footer, RichLog, Static
 
+from bouncer.asking import ASKER
 from bouncer.cli.follow import Picture, Remark
 from bouncer.dates import clock, rfc3339, unix
 from bouncer.explanation import doing, explain, outlook, record_words
@@ -24,8 +25,6 @@ DOES, AHEAD, ROLE = 22, 24, 7
 """Columns that these take: `listening, idle 12:34`, `idle_timeout in 1:58:03`, `bouncer`."""
 PADDING = 2
 """Columns between two columns of the table."""
-ASKER = "bouncer-asks-"
-"""How those begin that ask the bouncer, as we do: they are left out."""
 FLAT = 16
 """Rows below which what the bouncer told is not shown."""
 STALE = 8.0

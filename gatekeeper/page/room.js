@@ -19,7 +19,7 @@ function useRoom(sid) {
     feed.onmessage = ({ data }) => {
       const told = JSON.parse(data);
       if (told.problem) {
-        feed.close();
+        if (!told.again) feed.close();
         setSeen((before) => ({ ...before, live: false, problem: told.problem }));
         return;
       }

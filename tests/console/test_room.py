@@ -103,6 +103,18 @@ async def test_a_verdict_grows_ticks_and_ends_in_the_eviction(browser: Browser) 
         assert page.complaints == []
 
 
+async def test_a_room_is_shown_once_a_bouncer_comes(browser: Browser) -> None:
+    """Until then the page says that there is none, and asks again by itself."""
+    stage = Stage(asker=Guarded(idle_room()))
+    stage.open("RM_1", "lobby", guarded=False)
+    async with served(stage):
+        page = await visit(browser, f"{stage.url}/#room=RM_1")
+        await page.shows("no bouncer guards the room")
+        stage.open("RM_1", "lobby")
+        await page.shows("as its bouncer sees it")
+        assert "no bouncer" not in await page.page.inner_text("body")
+
+
 async def test_nothing_is_said_of_a_room_before_it_is_known() -> None:
     """Just started, a gatekeeper knows no room, and then not who is in it: a page that was open asks again."""
     stage, _ = staged(idle_room())
