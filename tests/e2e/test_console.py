@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 from pathlib import Path
 
 import aiohttp
@@ -121,4 +123,43 @@ async def test_an_eviction_is_seen_on_the_page(tmp_path: Path) -> None:
         before = sum(process.cpu_times()[:2])
         await asyncio.sleep(5)
         print(f"\none open page: {(sum(process.cpu_times()[:2]) - before) / 5:.1%} of a core")
+        await browser.close()
+
+
+async def test_open_pages_outlive_the_gatekeeper(tmp_path: Path) -> None:
+    """It is killed and started again. Without a reload, the rooms and the room show what happens from then on."""
+    await asyncio.to_thread(install)
+    chromium = await asyncio.to_thread(find_or_install, "chromium", "chromium", print)
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    settings = {"BOUNCER_DATABASE_URL": f"sqlite:///{tmp_path}/history.db"}
+    async with (
+        own_server(say=print, webhook=f"{url}/livekit") as server,
+        api.LiveKitAPI(server.url, server.api_key, server.api_secret) as client,
+        worker(AGENT, server, log_file=tmp_path / "worker"),
+        async_playwright() as playwright,
+        World(server, client) as world,
+    ):
+        browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        rooms, room = await browser.new_page(), await browser.new_page()
+        async with gatekeeper(server, port=port, env=settings) as gate:
+            await world.create()
+            await world.human("ana")
+            await rooms.goto(url)
+            await expect(rooms.locator(".row")).to_contain_text("1 person, 0 agents", timeout=WITHIN)
+            await expect(rooms.locator(".row")).to_contain_text("guarded", timeout=WITHIN)
+            await room.goto(url + str(await rooms.locator(".row a").get_attribute("href")))
+            await expect(room.locator(".lanes")).to_contain_text("ana", timeout=WITHIN)
+            for page in (rooms, room):
+                await page.evaluate("window.kept = true")
+            os.kill(gate.pid, signal.SIGKILL)
+            await expect(rooms.locator("header")).to_contain_text("no connection to the gatekeeper", timeout=WITHIN)
+            await expect(room.locator("header")).to_contain_text("asking the bouncer", timeout=WITHIN)
+        async with gatekeeper(server, port=port, env=settings):
+            await world.human("ben")
+            await expect(room.locator(".lanes")).to_contain_text("ben", timeout=WITHIN)
+            await expect(room.locator("header")).to_contain_text("as its bouncer sees it", timeout=WITHIN)
+            await expect(rooms.locator(".row")).to_contain_text("2 people, 0 agents", timeout=WITHIN)
+            await expect(rooms.locator("header")).to_contain_text("live", timeout=WITHIN)
+            assert [await page.evaluate("window.kept") for page in (rooms, room)] == [True, True]
         await browser.close()
