@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bouncer.events import Attributes, Heard, Job, Left, Signal
+from bouncer.events import Attributes, Disconnected, Heard, Job, Left, Signal
 from bouncer.guard.watch import (
     ALLOWED,
     TRANSITIONS,
@@ -354,6 +354,23 @@ class TestLists:
         commands = bench.watch.step(40.2).commands
         assert [c.dispatch for c in commands if isinstance(c, DeleteDispatch)] == deleted
         assert bench.watch.history.spent == ({"AD_1"} - set(deleted))
+
+    @pytest.mark.parametrize("happens", ["off", "disconnected"])
+    def test_a_list_is_not_acted_on_once_nothing_may_be_done(self, happens: str) -> None:
+        """The room was switched off, or the connection lost, while the server answered. It is done later."""
+        bench = Bench()
+        bench.until(20)
+        bench.watch.history.spent.add("AD_1")
+        (command,) = (c for c in bench.watch.step(40).commands if isinstance(c, ListParticipants))
+
+        if happens == "off":
+            bench.watch.configure('{"bouncer": {"mode": "off"}}', 40.1)
+        else:
+            bench.watch.tell(Disconnected(40.1))
+        bench.watch.answered(command, (ME,), 40.2)
+
+        assert not [c for c in bench.watch.step(40.2).commands if isinstance(c, DeleteDispatch)]
+        assert bench.watch.history.spent == {"AD_1"}
 
 
 class TestEvictions:
