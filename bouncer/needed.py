@@ -24,9 +24,7 @@ def why_needed(
     held = {hold.finding.key for hold in decision.held if hold.by is not HeldBy.BUDGET}
     for finding in decision.findings:
         verdict = finding.verdict
-        # A doubt may be settled by the time it is due.
-        certain = finding.rule.action == "report" or not verdict.doubt or verdict.due > now
         settled = finding.key in held or finding.key in ledger.handled
-        if certain and not settled and not guards.exempts(finding.participant, now):
+        if not settled and not guards.exempts(finding.participant, now):
             return f"{finding.rule.id}: an agent {'is' if verdict.due <= now else 'will come'} due"
     return ""

@@ -440,7 +440,7 @@ class Tracker:
     def _take_jobs(self) -> None:
         """Take in what jobs are listed. Connections with others than an earlier one had don't continue its stay."""
         for known in self._here.values():
-            if known.member.jobs or (known.made and known.made.may_serve):
+            if known.member.jobs:
                 known.made = None
             if known.earlier_jobs and not {job.job for job in known.member.jobs} <= known.earlier_jobs:
                 self._end_stay(known)

@@ -5,7 +5,7 @@ alike: a bouncer that leaves because it isn't needed isn't sent back.
 """
 
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bouncer.configuration.model import Config
 from bouncer.decide import Decision, Finding, Ledger, decide
@@ -154,6 +154,10 @@ class Outlook:
         room = self._tracker.room()
         if not room.agents_and_avatars:
             return room, Decision()
+        # No dispatch is read here, so whether agents serve a participant each is left to the bouncer.
+        room = replace(
+            room, participants=tuple(replace(p, may_serve=False) if p.may_serve else p for p in room.participants)
+        )
         return room, decide(room, config.rules, config.guards, now, Ledger(handled=self._handled))
 
 

@@ -168,6 +168,16 @@ def test_without_a_bouncer_a_removal_is_no_eviction() -> None:
     assert not watched.witness.seen("RM_1").evicted
 
 
+def test_agents_that_were_there_long_before_it_are_due() -> None:
+    """The gatekeeper knows no dispatches: whether they serve a participant each is for the bouncer to find out."""
+    watched = Watched(complete=False)
+    watched.joins("ana", "x/A", "x/B", tell=False)
+    watched.now = 60
+    watched.witness.listed("RM_1", list(watched.here.values()), watched.now)
+
+    assert watched.why == "duplicates: an agent is due"
+
+
 def test_closed_rooms_are_forgotten() -> None:
     """By their webhook, or by a list of all rooms, except those that are too young for it."""
     watched = Watched()
