@@ -68,6 +68,7 @@ MUTANTS = (
         "bouncer.guard.watch.Watch.still_due",
         "if A is None or B: return False",
         "A = self.config",
+        theme="malice",
     ),
     mutant(
         "take who leaves by the same rule for gone",
@@ -407,7 +408,7 @@ MUTANTS = (
         theme="work",
     ),
     mutant("people.except is ignored", "bouncer.people.People.role", "self.named.not_people(A)", "False"),
-    mutant("people.also is ignored", "bouncer.people.People.role", "self.named.people(A)", "False"),
+    mutant("people.also is ignored", "bouncer.people.People.role", "self.named.people(A)", "False", theme="people"),
     mutant(
         "anyone that claims it may be an avatar",
         "bouncer.people",

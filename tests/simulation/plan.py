@@ -17,6 +17,8 @@ THEMES: Mapping[str, tuple[str, ...]] = {
     "chatter": ("lone_chatter", "superseded"),
     "work": ("idle_timeout",),
     "avatars": ("max_agents", "no_return", "orphaned_avatar"),
+    "malice": ("allow_list", "max_lifetime"),
+    "people": ("empty_room", "human_takeover", "lone_chatter"),
 }
 """What a room may be about, and the policies that it then has, some or all."""
 WORKS: tuple[Works, ...] = ("rpc", "dtmf", "bytes", "caption", "caption", "video", "data track", "encrypted", "whisper")
@@ -84,13 +86,15 @@ def options(random: Random, policy: str) -> dict[str, Any]:
     return chosen
 
 
-def who_is_who(random: Random) -> dict[str, Any]:
+def who_is_who(random: Random, theme: str) -> dict[str, Any]:
     """What a room says of who counts as what. It stays so as long as the room does."""
     also = random.choice(({"identity": ["operator-hidden"]}, {"identity": ["recorder"], "metadata": ["*stream*"]}))
     people = random.choice(
         ({"also": also}, {"except": {"name": ["Bo*"]}}, {"also": also, "except": [{"name": ["A*"]}]})
     )
     avatars = {"identity": ["avatar-*[02468]"]}
+    if theme == "people":
+        return {"people": people}
     return random.choice(({}, {}, {}, {"people": people}, {"avatars": avatars}, {"people": people, "avatars": avatars}))
 
 
@@ -187,6 +191,7 @@ def arrival(server: Server, random: Random, theme: str = "") -> Member:  # noqa:
     kinds |= {"simulated": 0.5, "hidden": 0.5, "forged": 0.5, "bouncer": 0.4, "foreign": 0.3, "asker": 0.3}
     kinds |= {"supervisor": 0.3, "worker": 12 if theme == "work" else 1}
     kinds |= {"avatar": 8} if theme == "avatars" else {}
+    kinds |= {"supervisor": 4, "recorder": 4} if theme == "people" else {}
     what = random.choices(list(kinds), list(kinds.values()))[0]
     facts: dict[str, Any] = {"publishes": random.random() < 0.6}
     match what:

@@ -75,6 +75,8 @@ REVIVED = 3.0
 """Seconds after a gap in watching in which it may not be known yet who is alive."""
 SENT_AWAY_AFTER = 25.0
 """Seconds for which there have to be too many bouncers before one is sent away."""
+LONGEST_LADDER = 3.5
+"""Seconds between the end of a dispatch and the removal of who stays all the same, at most."""
 SHORTENED, PROLONGED = 0.8, 1.2
 """What chance may make of a pause."""
 
@@ -141,9 +143,10 @@ class Room:
         self.times = sorted(self.random.uniform(self.began, self.calm_at) for _ in range(events))
         self.malice = self.random.choice((0.0, 0.0, 0.3))
         self.redispatches = self.random.random() < 0.2
-        any_theme = self.random.choices(list(plan.THEMES), (6, 2, 2, 1))[0]
+        any_theme = self.random.choices(list(plan.THEMES), (6, 2, 2, 1, 1, 1))[0]
         self.theme = any_theme if theme is None else theme
-        who_is_who = plan.who_is_who(self.random)
+        self.malice = 0.7 if self.theme == "malice" else self.malice
+        who_is_who = plan.who_is_who(self.random, self.theme)
         self.ours: Any = plan.configuration(self.random, theme=self.theme, before=who_is_who)
         self.server.metadata = (plan.metadata(self.ours, self.random), Meaning(self.ours))
         self.server.wanted = self.send_bouncer
@@ -177,12 +180,15 @@ class Room:
         line.surplus_since = (line.surplus_since or self.loop.time()) if surplus else None
 
     def asks(self, line: Line) -> None:
+        """Here it may be tempted: it asks for the list that the removal rests on."""
+        self.tempt(line, [m for m in self.server.members.values() if m.sid in line.decided], within=0.04)
+
+    def tempt(self, line: Line, targets: list[Member], within: float) -> None:
         """The worst moment: between the decision and the removal."""
-        targets = [m for m in self.server.members.values() if m.sid in line.decided]
         random = line.random("malice")
         if targets and random.random() < self.malice and self.loop.time() < self.calm_at:
             target = random.choice(targets)
-            self.server.after(random.uniform(0.0, 0.04), lambda: self.spite(line, target))
+            self.server.after(random.uniform(0.0, within), lambda: self.spite(line, target))
 
     def sends(self, line: Line, meant: Member) -> None:
         """Look at a removal as it is sent."""
@@ -217,6 +223,7 @@ class Room:
         # One that another bouncer has just ended is taken for ended by this one.
         ended = [k.member for k in line.known.values() if k.job and k.job.dispatch == dispatch and not k.left_told]
         line.sent += [(now, member) for member in dict.fromkeys((*ended, *(job for job in jobs if job.here)))]
+        self.tempt(line, here, within=LONGEST_LADDER)
 
     def evicts(self, line: Line, member: Member) -> None:
         """Judge an eviction as it reaches the server. Those that joined after it was sent could not be known."""
