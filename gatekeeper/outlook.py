@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from bouncer.configuration.model import Config
 from bouncer.decide import Decision, Finding, Ledger, decide
 from bouncer.earlier import Seen
-from bouncer.events import Connected, Info, Joined, Left, Listed, RemovalSent, Signal
+from bouncer.events import Channel, Connected, Info, Joined, Left, Listed, RemovalSent, Signal
 from bouncer.needed import why_needed
 from bouncer.people import named_by
 from bouncer.room import Instant, Room
@@ -73,11 +73,10 @@ class Outlook:
         self._glance = None
         self._tracker.apply(Joined(now, info))
 
-    def published(self, info: Info, now: Instant) -> None:
+    def published(self, sid: str, now: Instant, *, audio: bool) -> None:
         """Take in a participant that published a track: it is alive."""
         self._glance = None
-        self._tracker.apply(Joined(now, info))
-        self._tracker.apply(Signal(now, info.sid, audio=info.audio))
+        self._tracker.apply(Signal(now, sid, audio=audio, channel=Channel.TRACK))
 
     def left(self, sid: str, now: Instant) -> None:
         """Take in a participant that left. If it was a bouncer, what it only had to report is handled."""

@@ -68,7 +68,7 @@ class Webhooks:
             raise ValueError(f"{type(error).__name__}: {str(error)[:200]}") from None
         if not self._seen.first(event.id or hashlib.sha256(body).hexdigest(), now):
             return Fate.REPEATED, None
-        if self._witness and event.room.sid:
+        if self._witness and event.room.sid and event.event in _SIGHTS:  # the others don't show the room's metadata
             self._witness.restore(event.room, heard=True)
         told = _told(event, now, self._agent_name, self._chosen)
         if self._witness and event.room.sid:

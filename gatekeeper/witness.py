@@ -50,7 +50,8 @@ class Witness:
                     outlook.bouncers.add(who.sid)
                 outlook.joined(listed(who, self._clock), now)
             case "track_published":
-                outlook.published(listed(who, self._clock), now)
+                # Of the participant it shows only the sid and the identity.
+                outlook.published(who.sid, now, audio=event.track.type == models.TrackType.AUDIO)
             case "participant_left" | "participant_connection_aborted":
                 gone = models.DisconnectReason.PARTICIPANT_REMOVED
                 if who.disconnect_reason == gone and who.kind == models.ParticipantInfo.AGENT:

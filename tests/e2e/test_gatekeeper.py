@@ -213,7 +213,7 @@ async def test_a_bouncer_comes_when_it_is_needed_and_leaves_when_it_is_not(gated
             return any(dispatch.agent_name == "bouncer" for dispatch in dispatches)
 
         await world.human("ana")
-        await world.agent("A")
+        await world.agent("A", audio=True)
         await asyncio.sleep(3)
         assert not await dispatched()
         began = asyncio.get_running_loop().time()

@@ -39,6 +39,12 @@ class Watched:
         room = models.Room(sid="RM_1", name="lobby", creation_time=OPENED // 1000)
         self.witness.told(WebhookEvent(event=event, room=room, participant=who))
 
+    def publishes(self, identity: str) -> None:
+        """Let LiveKit send the webhook of a track, which shows no more of the room and of its publisher than this."""
+        who = models.ParticipantInfo(sid=f"PA_{identity}", identity=identity)
+        track, room = models.TrackInfo(type=models.TrackType.AUDIO), models.Room(sid="RM_1", name="lobby")
+        self.witness.told(WebhookEvent(event="track_published", room=room, participant=who, track=track))
+
     def joins(self, *names: str, tell: bool = True) -> None:
         """Let participants join: `ana` is a person, `bouncer` a bouncer, `name/A` an agent of that name."""
         for name in names:
@@ -97,6 +103,18 @@ def test_a_room_needs_one_if_an_agent_is_due_or_has_to_be_watched(
     assert watched.why == why
 
 
+def test_an_agent_that_publishes_stays_what_it_is() -> None:
+    """Otherwise a second agent would be noticed with the next list."""
+    watched = Watched()
+    watched.joins("ana", "x/A")
+    for identity in ("ana", "A"):
+        watched.publishes(identity)
+    assert watched.why == ""
+    watched.joins("x/B")
+
+    assert watched.why == "duplicates: an agent will come due"
+
+
 def test_a_room_that_was_open_before_needs_a_list_first() -> None:
     """What can't be known or read counts as needed."""
     watched = Watched(complete=False)
@@ -144,7 +162,7 @@ def test_what_was_seen_is_passed_on() -> None:
     watched.now = 10
     watched.leaves("B", REMOVED)
     watched.now = 20
-    watched.tell("track_published", watched.here["A"])
+    watched.publishes("A")
     watched.now = 25
     watched.leaves("ana")
     watched.now = 30
