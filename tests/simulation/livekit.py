@@ -344,6 +344,8 @@ class Server:
         """How many of each kind of participant joined, and of what they did."""
         self.sids = count(1)
         self._dispatches = count(1)
+        self._per_publisher: dict[str, bool] = {}
+        """By agent name: whether its workers take one job for each human."""
         self._queue: list[tuple[float, int, Callable[[], object]]] = []
         self._order = count()
         self._pumping: asyncio.TimerHandle | None = None
@@ -384,11 +386,11 @@ class Server:
 
     def dispatch(self, agent_name: str) -> Dispatch:
         """Ask for an agent."""
-        made = Dispatch(
-            f"AD_{next(self._dispatches)}",
-            agent_name,
-            agent_name not in (NAME, OTHER) and self.streams("type").random() < 0.1,
-        )
+        if agent_name not in self._per_publisher:
+            # The workers of one name have one job type.
+            mine = self.streams("type", agent_name).random() < 0.15
+            self._per_publisher[agent_name] = mine and agent_name not in (NAME, OTHER)
+        made = Dispatch(f"AD_{next(self._dispatches)}", agent_name, self._per_publisher[agent_name])
         self.dispatches[made.id] = made
         return made
 

@@ -176,7 +176,7 @@ class View:
 
         def value(known: Known) -> tuple[str, str]:
             of = known.agent_name if key == "agent_name" else known.attributes.get(key.removeprefix("attribute:"), "")
-            return (of, known.member.serves)
+            return (of, known.job.serves if known.job else known.member.serves)
 
         return [
             k
@@ -686,6 +686,9 @@ def _unknown(view: View, meaning: Meaning, rule: Rule, who: Known) -> bool:
         return True
     match rule.policy:
         case "stuck_state" if who.acted_at > who.state_at:
+            return True
+        case "superseded" if any(passed_for_person(k) and not k.listed_at for k in view.here):
+            # Its successor may be a bot.
             return True
         case "crosstalk":
             # What an older one says may be a corpse's last word, and what is told late proves no life.
