@@ -386,11 +386,12 @@ class Server:
 
     def dispatch(self, agent_name: str) -> Dispatch:
         """Ask for an agent."""
-        if agent_name not in self._per_publisher:
+        name = normalize("NFC", agent_name)
+        if name not in self._per_publisher:
             # The workers of one name have one job type.
-            mine = self.streams("type", agent_name).random() < 0.15
-            self._per_publisher[agent_name] = mine and agent_name not in (NAME, OTHER)
-        made = Dispatch(f"AD_{next(self._dispatches)}", agent_name, self._per_publisher[agent_name])
+            mine = self.streams("type", name).random() < 0.15
+            self._per_publisher[name] = mine and name not in (NAME, OTHER)
+        made = Dispatch(f"AD_{next(self._dispatches)}", agent_name, self._per_publisher[name])
         self.dispatches[made.id] = made
         return made
 

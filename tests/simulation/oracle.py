@@ -676,7 +676,7 @@ def _owes(view: View, meaning: Meaning, who: Known, since: float) -> str:
     return ""
 
 
-def _unknown(view: View, meaning: Meaning, rule: Rule, who: Known) -> bool:
+def _unknown(view: View, meaning: Meaning, rule: Rule, who: Known) -> bool:  # noqa: PLR0911 - one for each policy
     """Return True if the bouncer may not know what the rule goes by."""
     # What an avatar did isn't kept while it has a principal, and a bot is a person until it is listed. Whether another
     # wrote in its name isn't known; nor is what it did while its state was on its way.
