@@ -20,7 +20,7 @@ function useRoom(sid) {
       const told = JSON.parse(data);
       if (told.problem) {
         if (!told.again) feed.close();
-        setSeen((before) => ({ ...before, live: false, problem: told.problem }));
+        setSeen((before) => ({ ...before, live: false, problem: told.problem, again: told.again }));
         return;
       }
       view = { ...view, ...told.view };
@@ -39,7 +39,7 @@ function useRoom(sid) {
 
 /** One room as its bouncer sees it. While this page is open the bouncer is asked; nothing is asked otherwise. */
 export function Room({ sid }) {
-  const { view, at, live, problem, ahead, kept } = useRoom(sid);
+  const { view, at, live, problem, again, ahead, kept } = useRoom(sid);
   const [chosen, setChosen] = useState(null);
   const opener = useRef(null);
   useSeconds();
@@ -51,7 +51,7 @@ export function Room({ sid }) {
   return html`<header><h1 dir="auto">${view ? view.room : "Room"}</h1>
       <p class=${live ? "live" : "lost"} role="status">${live ? "as its bouncer sees it" : problem ?? "asking the bouncer…"}</p></header>
     <main class=${`room ${chosen ? "split" : ""}`} tabindex="-1"><div class="story" ref=${lanes}>
-    ${problem && html`<p>${problem}. <a href="#rooms">Back to the rooms</a>, or <button onClick=${() => location.reload()}>ask again</button></p>`}
+    ${problem && html`<p>${again ? "The room shows here as soon as one comes." : `${problem}.`} <a href="#rooms">Back to the rooms</a>${!again && html`, or <button onClick=${() => location.reload()}>ask again</button>`}</p>`}
     ${view && html`<${Facts} view=${view} />
       <${Timeline} kept=${kept} now=${Date.now() + ahead} chosen=${chosen} choose=${choose} />
       <${Configuration} view=${view} />

@@ -110,6 +110,7 @@ async def test_a_room_is_shown_once_a_bouncer_comes(browser: Browser) -> None:
     async with served(stage):
         page = await visit(browser, f"{stage.url}/#room=RM_1")
         await page.shows("no bouncer guards the room")
+        await page.shows("The room shows here as soon as one comes.")
         stage.open("RM_1", "lobby")
         await page.shows("as its bouncer sees it")
         assert "no bouncer" not in await page.page.inner_text("body")
