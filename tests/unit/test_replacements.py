@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from livekit.protocol import agent, models
@@ -34,6 +35,7 @@ class LostRoom:
     made: int = 0
 
     def __post_init__(self) -> None:
+        self.dispatches = {*self.dispatches}
         self.job = agent.Job(dispatch_id=OURS, room=models.Room(name="call"))
 
     def asked(self, *names: str) -> list[float]:
@@ -116,36 +118,31 @@ async def replaced(room: LostRoom, within: float = 120) -> None:
 
 
 @virtual
-async def test_one_takes_the_place_of_ours() -> None:
-    """There are as many as before; another bouncer's dispatch stays untouched."""
-    room = LostRoom()
+@pytest.mark.parametrize(
+    ("room", "within", "dispatches", "made"),
+    [
+        pytest.param({}, 120, {"AD_1", OTHER}, 1, id="one takes the place of ours, and the other bouncer's stays"),
+        pytest.param({"comes_after": 10}, 9, {OURS, "AD_1", OTHER}, 1, id="ours stays until another guards the room"),
+        pytest.param({"dispatches": set()}, 120, set(), 0, id="the room was closed: a dispatch would reopen it"),
+        pytest.param({"dispatches": {OTHER}}, 120, {OTHER}, 0, id="our dispatch was deleted, so none is wanted"),
+        pytest.param({"lose_answers": True}, 120, {"AD_1", OTHER}, 1, id="the answer is lost, and its bouncer comes"),
+        pytest.param(
+            {"comes_after": 25, "down": {"delete_dispatch"}},
+            120,
+            {OURS, "AD_1", OTHER},
+            1,
+            id="it comes late, and could not be taken back",
+        ),
+    ],
+)
+async def test_what_is_dispatched(room: dict[str, Any], within: float, dispatches: set[str], made: int) -> None:
+    """There are as many bouncers as before. Where none is wanted, nothing but that is asked, and once."""
+    lost = LostRoom(**room)
 
-    await replaced(room)
+    await replaced(lost, within)
 
-    assert room.dispatches == {"AD_1", OTHER}
-    assert room.made == 1
-
-
-@virtual
-async def test_ours_stays_until_another_guards_the_room() -> None:
-    """If we end in the meantime, a server that moves the room to another node gives it a bouncer."""
-    room = LostRoom(comes_after=10)
-
-    await replaced(room, within=9)
-
-    assert room.dispatches == {OURS, "AD_1", OTHER}
-
-
-@virtual
-@pytest.mark.parametrize("left", [set[str](), {OTHER}], ids=["closed", "sent away"])
-async def test_none_if_none_is_wanted(left: set[str]) -> None:
-    """The room was closed and a dispatch would reopen it, or our dispatch was deleted."""
-    room = LostRoom(dispatches=left)
-
-    await replaced(room)
-
-    assert {name for _, name in room.calls} == {"list_dispatches"}
-    assert len(room.calls) == 1
+    assert (lost.dispatches, lost.made) == (dispatches, made)
+    assert made or [name for _, name in lost.calls] == ["list_dispatches"]
 
 
 @virtual
@@ -181,28 +178,6 @@ async def test_a_dispatch_without_a_worker_is_renewed() -> None:
     assert most == 3
     assert room.made == 4
     assert room.dispatches == {OTHER, "AD_4"}
-
-
-@virtual
-async def test_what_was_asked_for_counts_though_the_answer_was_lost() -> None:
-    """Its bouncer comes; a second one would be a surplus."""
-    room = LostRoom(lose_answers=True)
-
-    await replaced(room)
-
-    assert room.made == 1
-    assert room.dispatches == {"AD_1", OTHER}
-
-
-@virtual
-async def test_what_could_not_be_taken_back_counts_too() -> None:
-    """No worker took it in time, and then it could not be deleted."""
-    room = LostRoom(comes_after=25, down={"delete_dispatch"})
-
-    await replaced(room)
-
-    assert room.made == 1
-    assert room.dispatches == {OURS, "AD_1", OTHER}
 
 
 @virtual
