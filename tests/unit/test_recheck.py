@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from operator import methodcaller
+from typing import Any
 
 import pytest
 
@@ -21,6 +23,7 @@ from tests.told import calls
 
 IDLE = IdleTimeout(timeout=60)
 CHATTER = LoneChatter(timeout=60)
+OLD = MaxLifetime(limit=95)
 
 
 @dataclass
@@ -65,19 +68,35 @@ class Guarded:
         recheck = Recheck(self.moment())
         return {f.participant.identity for f in under_way if recheck.still_due(f)}
 
-    def send(self, identity: str) -> Finding:
+    def send(self, identity: str) -> None:
         """Send one agent's removal."""
         self.history.send(self.decided[identity], self.now)
-        return self.decided[identity]
 
     def leave(self, identity: str) -> None:
         """One agent leaves."""
         self.room = replace(self.room, participants=tuple(p for p in self.room.participants if p.identity != identity))
 
+    def end(self, identity: str, outcome: Outcome) -> None:
+        """One agent's eviction ends."""
+        self.history.end(self.decided[identity], outcome, self.now)
+
     def remove(self, identity: str) -> None:
         """One agent is removed, and its eviction ends."""
-        self.history.end(self.send(identity), Outcome.REMOVED, self.now)
+        self.send(identity)
+        self.end(identity, Outcome.REMOVED)
         self.leave(identity)
+
+    def lack(self, identity: str) -> None:
+        """A list lacks one agent."""
+        self.unsure = frozenset({f"PA_{identity}"})
+
+    def guard(self, **guards: Any) -> None:
+        """Put other guards into force."""
+        self.guards = Guards(**guards)
+
+    def apply(self, *policies: Policy) -> None:
+        """Put other policies into force."""
+        self.policies = policies
 
     def change(self, who: Participant) -> None:
         """Change a fact of one agent."""
@@ -90,96 +109,179 @@ def chatting(identity: str) -> Participant:
     return agent(identity, identity, speaking_since=10, chatting_since=10)
 
 
-class TestDecidedTogether:
-    """One alone would be no chatter and no hand-off, but is owed once the first removal is sent."""
+CHAT = room(chatting("A"), chatting("B"))
+TRIO = room(*(agent(who, "x", joined=at, active=90) for at, who in enumerate("CAB")))
+"""Duplicates: C is the oldest, and the other two are evicted."""
+PAIR = room(agent("A", "x"), agent("B", "x", joined=10))
+IDLE_AND_YOUNGER = room(agent("A", "x", active=0), agent("B", "x", joined=30, active=90))
+WITH_AVATAR = room(agent("A", "x", active=10), avatar("V", "A"))
+DESKS = room(*(agent(desk, desk, joined=at) for at, desk in enumerate("TUV")))
+HAND_OFF = Superseded(by={"T": ("U",), "U": ("V",)})
+DENIED = DenyList(agent_names=("A",))
 
-    def test_is_counted_while_it_is_on_its_way_out(self) -> None:
-        """Both are still due, even after one's removal went out."""
-        night = Guarded(room(chatting("A"), chatting("B")), [CHATTER])
-        assert night.due() == {"A", "B"}
+Step = methodcaller
+Row = tuple[str, Room, Sequence[Policy], Sequence[Step], str]
+"""What it shows; the room and the policies that the decision was taken on; what happens then; who is still due."""
 
-        night.send("A")
+AS_DECIDED: Sequence[Row] = [
+    ("nothing has happened", CHAT, [CHATTER], [], "AB"),
+    ("one is on its way out", CHAT, [CHATTER], [Step("send", "A")], "AB"),
+    ("one was removed, and its eviction hasn't ended", CHAT, [CHATTER], [Step("send", "A"), Step("leave", "A")], "B"),
+    ("one was removed", CHAT, [CHATTER], [Step("remove", "A")], "B"),
+    ("one left by itself, so that the other is not alone because of us", CHAT, [CHATTER], [Step("leave", "A")], ""),
+    ("and its eviction has ended", CHAT, [CHATTER], [Step("leave", "A"), Step("end", "A", Outcome.GONE)], ""),
+    ("nothing was sent, so all may be called off", CHAT, [CHATTER], [Step("change", agent("A", spoke_at=20))], ""),
+    ("a list lacks the one that we removed", CHAT, [CHATTER], [Step("send", "A"), Step("lack", "A")], "AB"),
+    ("one leaves under another rule too", CHAT, [CHATTER, DENIED], [], "AB"),
+    ("one is carried out under a rule that it broke earlier", CHAT, [CHATTER, DENIED], [Step("remove", "A")], "B"),
+    *(
+        (what, CHAT, [CHATTER], [Step("send", "A"), Step("change", who)], due)
+        for what, who, due in [
+            ("the last words of the one that is sent away end", agent("A", "A", spoke_at=20, chatting_since=10), "AB"),
+            ("the last words of the other end", agent("B", "B"), "AB"),
+            ("a person speaks at last", human("H", spoke_at=99), "AB"),
+            ("a person who can't be heard may have spoken: a doubt", human("H", audible=False), ""),
+            ("the other is another participant by now", agent("B", "B", sid="PA_another"), "A"),
+        ]
+    ),
+]
 
-        assert night.due() == {"A", "B"}
+AS_COMMITTED: Sequence[Row] = [
+    ("A would stay by now, but is being evicted", TRIO, [Duplicates()], [Step("send", "A"), Step("leave", "C")], ""),
+    ("A would have stayed, and is gone", TRIO, [Duplicates()], [Step("remove", "A"), Step("leave", "C")], ""),
+    ("until A's removal is sent, one must go, and A is older", TRIO, [Duplicates()], [Step("leave", "C")], "B"),
+    ("an idle one that leaves makes no duplicate", IDLE_AND_YOUNGER, [Duplicates(), IDLE], [], "A"),
+    (
+        "until the eviction that failed is tried again, it is there",
+        IDLE_AND_YOUNGER,
+        [Duplicates(), IDLE],
+        [Step("end", "A", Outcome.FAILED)],
+        "B",
+    ),
+    (
+        "A has become idle too, and leaves in any case",
+        TRIO,
+        [Duplicates(), IDLE],
+        [Step("leave", "C"), Step("change", agent("A", "x", joined=1, active=0))],
+        "A",
+    ),
+    (
+        "A has become idle too, and counts as gone",
+        TRIO,
+        [Duplicates(), IDLE],
+        [Step("send", "A"), Step("leave", "C"), Step("change", agent("A", "x", joined=1, active=0))],
+        "A",
+    ),
+    ("a successor that leaves too leaves the hand-off as it is", DESKS, [HAND_OFF], [Step("remove", "U")], "T"),
+]
 
-    def test_is_counted_when_it_was_removed(self) -> None:
-        """Whether or not its eviction has ended."""
-        night = Guarded(room(chatting("A"), chatting("B")), [CHATTER])
-        night.send("A")
-        night.leave("A")
-        assert "B" in night.due()
+BY_NOW: Sequence[Row] = [
+    ("nothing has happened", PAIR, [Duplicates()], [], "B"),
+    ("its group has shrunk, and the last one stays", PAIR, [Duplicates()], [Step("leave", "A")], ""),
+    ("it is at work again", room(agent("A", active=10)), [IDLE], [Step("change", agent("A", active=99))], ""),
+    ("it is exempt", PAIR, [Duplicates()], [Step("guard", exempt_identities=("B",))], ""),
+    ("its rule is gone", PAIR, [Duplicates(), OLD], [Step("apply", OLD)], "A"),
+    ("another rule evicts it too", PAIR, [Duplicates(), OLD], [Step("apply", MaxLifetime(limit=60))], "AB"),
+    (
+        "another participant has its identity",
+        PAIR,
+        [Duplicates()],
+        [Step("change", agent("B", "x", joined=50, sid="PA_another"))],
+        "",
+    ),
+    (
+        "of those that leave under one rule one stays for the person who came",
+        room(agent("A"), agent("B", active=10)),
+        [IDLE],
+        [Step("guard", keep_last_agent=True), Step("change", human("H"))],
+        "A",
+    ),
+    (
+        "the budget is spent, but its share was set aside",
+        room(agent("A"), agent("B")),
+        [IDLE],
+        [Step("remove", "A"), Step("guard", max_per_minute=1)],
+        "B",
+    ),
+    ("an older one that may have left makes no duplicate", PAIR, [Duplicates()], [Step("lack", "A")], ""),
+    ("nor does it shield an idle one", room(agent("A"), agent("B")), [IDLE], [Step("lack", "A")], "B"),
+]
 
-        night.history.end(night.decided["A"], Outcome.REMOVED, night.now)
+AVATARS: Sequence[Row] = [
+    ("it follows", WITH_AVATAR, [IDLE], [], "AV"),
+    ("its principal is called off", WITH_AVATAR, [IDLE], [Step("change", agent("A", "x", active=99))], ""),
+    ("its principal was removed", WITH_AVATAR, [IDLE], [Step("remove", "A")], "V"),
+    ("it is exempt", WITH_AVATAR, [IDLE], [Step("guard", exempt_identities=("V",))], "A"),
+    (
+        "it is exempt, and its principal was removed",
+        WITH_AVATAR,
+        [IDLE],
+        [Step("remove", "A"), Step("guard", exempt_identities=("V",))],
+        "",
+    ),
+]
 
-        assert night.due() == {"B"}
 
-    def test_counts_only_for_those_that_were_decided_with_it(self) -> None:
-        """A leaves as denied, and chatted with B. C and D chat later, so for them A counts as gone."""
-        house = room(chatting("A"), chatting("B"), agent("C"), agent("D"))
-        night = Guarded(house, [CHATTER, DenyList(agent_names=("A",))])
-        night.change(chatting("C"))
-        night.change(chatting("D"))
-        night.decide()
-        assert night.due() == {"A", "B", "C", "D"}
+@pytest.mark.parametrize(
+    ("house", "policies", "steps", "due"),
+    [
+        pytest.param(*row, id=f"{world}: {what}")
+        for world, rows in [
+            ("as decided", AS_DECIDED),
+            ("as committed", AS_COMMITTED),
+            ("by now", BY_NOW),
+            ("an avatar", AVATARS),
+        ]
+        for what, *row in rows
+    ],
+)
+def test_who_is_still_due(house: Room, policies: Sequence[Policy], steps: Sequence[Step], due: str) -> None:
+    """Of those whose eviction is under way, in the worlds that the module names."""
+    night = Guarded(house, policies)
+    for step in steps:
+        step(night)
 
-        night.leave("B")
-        night.leave("C")
+    assert night.due() == set(due)
 
-        assert night.due() == {"A"}
 
-    def test_is_not_counted_when_it_left_by_itself(self) -> None:
-        """Then we did not cause the other to be alone."""
-        night = Guarded(room(chatting("A"), chatting("B")), [CHATTER])
-        night.leave("A")
-        assert night.due() == set()
+def test_one_that_leaves_counts_only_for_those_that_were_decided_with_it() -> None:
+    """A leaves as denied, and chatted with B. C and D chat later, so for them A counts as gone."""
+    night = Guarded(room(chatting("A"), chatting("B"), agent("C"), agent("D")), [CHATTER, DENIED])
+    assert night.decided["A"].rule.id == "deny_list"
+    night.change(chatting("C"))
+    night.change(chatting("D"))
+    night.decide()
+    assert night.due() == {"A", "B", "C", "D"}
 
-        night.history.end(night.decided["A"], Outcome.GONE, night.now)
+    night.leave("B")
+    night.leave("C")
 
-        assert night.due() == set()
+    assert night.due() == {"A"}
 
-    @pytest.mark.parametrize(
-        ("change", "owed"),
-        [
-            # The last words of the one that is sent away end, and those of the other, or a person speaks at last.
-            (agent("A", "A", spoke_at=20, chatting_since=10), {"A", "B"}),
-            (agent("B", "B"), {"A", "B"}),
-            (human("H", spoke_at=99), {"A", "B"}),
-            # A person who can't be heard may have spoken: a doubt.
-            (human("H", audible=False), set()),
-            # Another participant by now.
-            (agent("B", "B", sid="PA_another"), {"A"}),
-        ],
-    )
-    def test_is_called_off_only_by_what_speaks_for_it(self, change: Participant, owed: set[str]) -> None:
-        """Not by what others do. The one that was sent away is asked about again if it was given time to leave."""
-        night = Guarded(room(chatting("A"), chatting("B")), [CHATTER])
-        night.send("A")
-        night.change(change)
 
-        assert night.due() == owed
+def test_what_may_be_gone_makes_no_duplicate() -> None:
+    """Only agents due both with and without it are evicted."""
+    assert Guarded(PAIR, [Duplicates()], unsure=frozenset({"PA_A"})).decided == {}
 
-    def test_is_owed_whatever_fails_or_waits(self) -> None:
+
+class TestDebts:
+    """One alone would be no chatter, but is owed once the first removal is sent."""
+
+    def test_it_is_owed_whatever_fails_or_waits(self) -> None:
         """After a failed call, or once the budget allows it: the new decision includes it, though it is alone."""
         night = Guarded(room(chatting("A"), chatting("B"), chatting("C")), [CHATTER], Guards(max_per_minute=2))
-        night.history.end(night.decided["B"], Outcome.FAILED, night.now)
+        night.end("B", Outcome.FAILED)
         night.remove("A")
         night.now = 161.0
 
         assert [f.participant.identity for f in night.moment().decision().evictions] == ["B", "C"]
 
-    def test_is_not_owed_while_nothing_was_sent(self) -> None:
-        """Then everything may be called off."""
-        night = Guarded(room(chatting("A"), chatting("B")), [CHATTER])
-        night.change(agent("A", "A", spoke_at=20))
-
-        assert night.due() == set()
-
     @pytest.mark.parametrize("guards", [Guards(exempt_identities=("B",)), Guards(keep_last_agent=True)])
-    def test_what_holds_it_back_ends_the_debt(self, guards: Guards) -> None:
+    def test_what_holds_it_back_ends_it(self, guards: Guards) -> None:
         """Later it is judged like any other agent."""
-        night = Guarded(room(chatting("A"), chatting("B")), [CHATTER])
+        night = Guarded(CHAT, [CHATTER])
         night.remove("A")
-        night.history.end(night.decided["B"], Outcome.VOID, night.now)
+        night.end("B", Outcome.VOID)
         night.now, night.guards = 110.0, guards
         night.change(human("H"))
         moment = night.moment()
@@ -187,216 +289,25 @@ class TestDecidedTogether:
 
         assert not remaining(moment.ledger.owed, moment.decision(), night.now)
 
-    def test_another_configuration_ends_the_debt(self) -> None:
+    def test_another_configuration_ends_it(self) -> None:
         """The rule is gone, or allows more time."""
-        night = Guarded(room(chatting("A"), chatting("B")), [CHATTER])
+        night = Guarded(CHAT, [CHATTER])
         night.remove("A")
-        night.policies = [LoneChatter(timeout=600)]
+        night.apply(LoneChatter(timeout=600))
         moment = night.moment()
 
         assert not remaining(moment.ledger.owed, moment.decision(), night.now)
-        night.policies = [IDLE]
+        night.apply(IDLE)
         assert not night.moment().ledger.owed
 
-    def test_an_agent_that_we_removed_is_not_unsure(self) -> None:
-        """A list without it, before its leaving is announced, shows that it is gone, and by our doing."""
-        night = Guarded(room(chatting("A"), chatting("B")), [CHATTER])
-        night.send("A")
-        night.unsure = frozenset({"PA_A"})
+    def test_what_a_rule_no_longer_wants_is_not_owed(self) -> None:
+        """The list of denied agents has changed."""
+        house = room(agent("A", "x"), agent("B", "y"))
+        then, now = (Rule(policy=DenyList(agent_names=(name,))) for name in ("x", "y"))
+        debt = Debt(Finding(Verdict(house.agents[0], 0, "is denied"), then), house)
 
-        assert night.due() == {"A", "B"}
-
-    def test_under_another_rule_too(self) -> None:
-        """A is carried out under a rule that it broke earlier, but the two were found chatting."""
-        night = Guarded(room(chatting("A"), chatting("B")), [CHATTER, DenyList(agent_names=("A",))])
-        assert night.decided["A"].rule.id == "deny_list"
-        night.remove("A")
-
-        assert night.due() == {"B"}
-
-
-class TestLeavingUnderTheSameRule:
-    """It is there until its removal is sent."""
-
-    def test_is_not_counted_when_it_would_stay_by_now(self) -> None:
-        """A and B are duplicates of a third that left. A would stay but is being evicted, so B is the last one."""
-        night = Guarded(room(*(agent(who, "x", joined=at) for at, who in enumerate("CAB"))), [Duplicates()])
-        night.send("A")
-        night.leave("C")
-
-        assert night.due() == set()
-
-    def test_nor_when_it_would_have_stayed_and_is_gone(self) -> None:
-        """As before, and A has left by now."""
-        night = Guarded(room(*(agent(who, "x", joined=at) for at, who in enumerate("CAB"))), [Duplicates()])
-        night.remove("A")
-        night.leave("C")
-
-        assert night.due() == set()
-
-    def test_keeps_its_place_as_long_as_it_may_be_called_off(self) -> None:
-        """Until A's removal is sent, one of the two must go, and A is the older one."""
-        night = Guarded(room(*(agent(who, "x", joined=at) for at, who in enumerate("CAB"))), [Duplicates()])
-        night.leave("C")
-
-        assert night.due() == {"B"}
-
-
-class TestLeavingUnderAnotherRule:
-    """Such an agent counts as gone."""
-
-    HOUSE = room(agent("A", "x", active=0), agent("B", "x", joined=30, active=90))
-
-    def test_makes_no_agent_a_duplicate(self) -> None:
-        """Of a pair, the older one is idle."""
-        assert Guarded(self.HOUSE, [Duplicates(), IDLE]).due() == {"A"}
-
-    def test_unless_its_eviction_has_ended_without(self) -> None:
-        """It will be tried again after a pause. Until then it is there."""
-        night = Guarded(self.HOUSE, [Duplicates(), IDLE])
-        night.history.end(night.decided["A"], Outcome.FAILED, night.now)
-
-        assert night.due() == {"B"}
-
-    def test_even_if_it_was_first_evicted_under_the_same(self) -> None:
-        """A and B are duplicates of a third that left. A is idle by now as well, so B is the last one."""
-        trio = (agent(who, "x", joined=at, active=90) for at, who in enumerate("CAB"))
-        night = Guarded(room(*trio), [Duplicates(), IDLE])
-        night.send("A")
-        night.leave("C")
-        night.change(agent("A", "x", joined=1, active=0))
-
-        assert night.due() == {"A"}
-
-
-class TestChangesInTheMeantime:
-    """The whole decision is taken again on what is known now."""
-
-    PAIR = room(agent("A", "x"), agent("B", "x", joined=10))
-
-    def test_nothing(self) -> None:
-        """Then it is due."""
-        assert Guarded(self.PAIR, [Duplicates()]).due() == {"B"}
-
-    def test_its_group_has_shrunk(self) -> None:
-        """The last one stays."""
-        night = Guarded(self.PAIR, [Duplicates()])
-        night.leave("A")
-
-        assert night.due() == set()
-
-    def test_it_is_at_work_again(self) -> None:
-        """It was idle at the time of the decision."""
-        night = Guarded(room(agent("A", active=10)), [IDLE])
-        night.change(agent("A", active=99))
-
-        assert night.due() == set()
-
-    def test_it_is_exempt(self) -> None:
-        """Exempt wins."""
-        night = Guarded(self.PAIR, [Duplicates()])
-        night.guards = Guards(exempt_identities=("B",))
-
-        assert night.due() == set()
-
-    def test_the_rule_is_gone(self) -> None:
-        """It stays, unless another rule evicts it too."""
-        night = Guarded(self.PAIR, [Duplicates(), MaxLifetime(limit=95)])
-        night.policies = [MaxLifetime(limit=95)]
-        assert night.due() == {"A"}
-
-        night.policies = [MaxLifetime(limit=60)]
-
-        assert night.due() == {"A", "B"}
-
-    def test_another_participant_has_its_identity(self) -> None:
-        """Another sid is another participant."""
-        night = Guarded(self.PAIR, [Duplicates()])
-        night.change(agent("B", "x", joined=50, sid="PA_another"))
-
-        assert night.due() == set()
-
-    def test_it_is_the_last_agent_of_a_human_who_came(self) -> None:
-        """`keep_last_agent` counts agents leaving under the same rule, so that one of them stays."""
-        night = Guarded(room(agent("A"), agent("B", active=10)), [IDLE], Guards(keep_last_agent=True))
-        assert night.due() == {"A", "B"}
-        night.change(human("H"))
-
-        assert night.due() == {"A"}
-
-    def test_the_budget_is_spent(self) -> None:
-        """Its share was set aside at the decision."""
-        night = Guarded(room(agent("A"), agent("B")), [IDLE], Guards(max_per_minute=2))
-        night.remove("A")
-        night.guards = Guards(max_per_minute=1)
-
-        assert night.due() == {"B"}
-
-
-class TestAnAvatar:
-    """It follows its principal out."""
-
-    def test_that_follows_is_due_as_long_as_its_principal_is(self) -> None:
-        """Until the principal's removal has gone out, it may be called off."""
-        night = Guarded(room(agent("A", "x", active=10), avatar("V", "A")), [IDLE])
-        assert night.due() == {"A", "V"}
-
-        night.change(agent("A", "x", active=99))
-
-        assert night.due() == set()
-
-    def test_follows_one_that_was_removed(self) -> None:
-        """Then it is due by itself."""
-        night = Guarded(room(agent("A", "x", active=10), avatar("V", "A")), [IDLE])
-        night.remove("A")
-
-        assert night.due() == {"V"}
-
-    @pytest.mark.parametrize("removed", [False, True])
-    def test_stays_if_it_has_become_exempt(self, *, removed: bool) -> None:
-        """Even though its principal leaves."""
-        night = Guarded(room(agent("A", "x", active=10), avatar("V", "A")), [IDLE])
-        if removed:
-            night.remove("A")
-        night.guards = Guards(exempt_identities=("V",))
-
-        assert night.due() == ({"A"} - ({"A"} if removed else set()))
-
-
-class TestAParticipantMissingFromTheLastList:
-    """Only agents due both with and without it are evicted."""
-
-    def test_makes_no_agent_a_duplicate(self) -> None:
-        """The older one may have left."""
-        night = Guarded(room(agent("A", "x"), agent("B", "x", joined=10)), [Duplicates()])
-        night.unsure = frozenset({"PA_A"})
-
-        assert night.due() == set()
-        assert night.moment().decision().evictions == ()
-
-    def test_shields_no_agent(self) -> None:
-        """An idle agent is idle in either case."""
-        assert Guarded(room(agent("A"), agent("B")), [IDLE], unsure=frozenset({"PA_A"})).due() == {"B"}
-
-
-def test_what_a_rule_no_longer_wants_is_not_owed() -> None:
-    """The list of denied agents has changed."""
-    house = room(agent("A", "x"), agent("B", "y"))
-    then, now = (Rule(policy=DenyList(agent_names=(name,))) for name in ("x", "y"))
-    debt = Debt(Finding(Verdict(house.agents[0], 0, "is denied"), then), house)
-
-    assert owed([debt], house, [now]) == ()
-    assert [each.participant.identity for each in owed([debt], house, [then])] == ["A"]
-
-
-def test_a_successor_that_is_evicted_too_leaves_the_hand_off_as_it_is() -> None:
-    """Under the same rule, first to billing and then onwards."""
-    chain = Superseded(by={"triage": ("billing",), "billing": ("sales",)})
-    desks = ("triage", "billing", "sales")
-    night = Guarded(room(*(agent(desk, desk, joined=at) for at, desk in enumerate(desks))), [chain])
-    night.remove("billing")
-
-    assert night.due() == {"triage"}
+        assert owed([debt], house, [now]) == ()
+        assert [each.participant.identity for each in owed([debt], house, [then])] == ["A"]
 
 
 def test_many_that_came_due_at_once_take_time_in_proportion() -> None:
