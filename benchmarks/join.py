@@ -33,6 +33,8 @@ COMES_WITHIN, GONE_WITHIN = 1.0, 2.0
 LINGERS = 3.0
 """Seconds for which an agent is still there after its person has left; then the room closes."""
 INTRUDERS = 10
+SETTLED = 8.0
+"""Seconds for which the first agent is there before: LiveKit would have listed its job by then, if it had one."""
 CONFIGURATIONS: dict[str, dict[str, object]] = {
     "the default (duplicates)": {},
     "and empty_room": {"empty_room": {}},
@@ -116,8 +118,8 @@ async def measure() -> None:
                     for _ in range(INTRUDERS):
                         async with World(server, client) as world:
                             await world.human("ana")
-                            await world.agent("A", lively=True)
-                            await asyncio.sleep(3.0)
+                            await world.agent("A", audio=True, lively=True)
+                            await asyncio.sleep(SETTLED)
                             began = asyncio.get_running_loop().time()
                             await world.gone(await world.agent("B"))
                             found.append(asyncio.get_running_loop().time() - began)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from bouncer.conversation import Conversation, Voice
 from bouncer.events import (
     Attributes,
+    Channel,
     Connected,
     Described,
     Disconnected,
@@ -33,7 +34,7 @@ from bouncer.events import (
     Transcribed,
 )
 from bouncer.people import Member, Named, People, introduce, shortened
-from bouncer.room import Age, Instant, Participant, Role, Room
+from bouncer.room import ALIVE_WITHIN, Age, Instant, Participant, Role, Room
 
 STATE_ATTRIBUTE = "lk.agent.state"
 
@@ -83,6 +84,10 @@ class Tracker:
     blind: bool = True
     """True if the connection is down or not yet made, so that nothing may be decided."""
     _watching_since: Instant = 0.0
+    _came_at: Instant = float("-inf")
+    """When we joined: nothing that was sent earlier reaches us."""
+    _came_ms: int = 0
+    """The same as the server wrote it; 0 if that is not known."""
     _opened_before_at: Instant | None = None
     _left_before_at: Instant | None = None
     """When a gatekeeper saw the last person leave, before we came."""
@@ -112,6 +117,7 @@ class Tracker:
         match event:
             case Connected(at, me, others):
                 self._people.me, self.blind = me.identity, False
+                self._come(me)
                 self._watch_anew(at)
                 self._take_list(at, at, (me, *others), complete=False)
             case Disconnected():
@@ -165,6 +171,11 @@ class Tracker:
             self._settle(at)
         self._conversation.configure(at, hears=hears, ignored=ignored)
         self._make_anew()
+
+    def _come(self, me: Info) -> None:
+        """Note when we joined. What reaches us after a reconnect may still be of our first connection."""
+        if me.joined_ms and not self._came_ms:
+            self._came_at, self._came_ms = me.joined_at, me.joined_ms
 
     def _watch_anew(self, at: Instant, *, believe_nothing: bool = False) -> None:
         """Begin a new time of watching: unwatched time counts for no one.
@@ -395,7 +406,9 @@ class Tracker:
 
     def _first_sight(self, info: Info, at: Instant) -> _Connection:
         """Begin the record of a connection; it may continue the stay of an earlier one."""
-        info = replace(info, joined_at=min(max(info.joined_at, self._listed_at), at))
+        # By a clock that we know better by now, one that joined after us could seem to have been here before.
+        joined_at = max(info.joined_at, self._came_at) if info.joined_ms > self._came_ms else info.joined_at
+        info = replace(info, joined_at=min(max(joined_at, self._listed_at), at))
         member = introduce(info, identity_known=info.identity in self._last)
         member.order = _order(info, self._listed_ms)
         known = _Connection(
@@ -466,7 +479,8 @@ class Tracker:
                 known.voice.encrypted = encrypted
             case Signal(at, _, active, audio, channel):
                 known.voice.audio |= audio
-                self._alive(known, at)
+                # A data track that we find is announced as if it were new.
+                self._alive(known, at, sent=channel not in (None, Channel.TRACK))
                 if active:
                     self._conversation.send(known.voice, at, channel)
             case Heard(at, _, speaking):  # pragma: no branch - as above
@@ -489,10 +503,13 @@ class Tracker:
         """Take a change of its attributes as a sign of life, at the earliest instant at which it may have happened."""
         self._alive(known, at if known.voice.audio else at - ANNOUNCED_WITHIN)
 
-    def _alive(self, known: _Connection, at: Instant) -> None:
-        if at >= self._watching_since + ANNOUNCED_WITHIN:
-            # Before, it may be late news of a time in which we were blind or frozen.
-            known.alive_at = max(known.alive_at, at)
+    def _alive(self, known: _Connection, at: Instant, *, sent: bool = True) -> None:
+        """Take in a sign of life; unless it was `sent`, it may be of before we came."""
+        if at < self._watching_since + ANNOUNCED_WITHIN:
+            # It may be late news of a time in which we were blind or frozen, but not of one before we came. So it is
+            # dated to show life next to those that were here before us, and to none that joined since.
+            at = min(at, self._came_at - ALIVE_WITHIN) if sent else float("-inf")
+        known.alive_at = max(known.alive_at, at)
 
     def _leave(self, sid: str, at: Instant) -> None:
         known = self._here.pop(sid, None)

@@ -1,6 +1,7 @@
 """What participants do, as the engine is told of it, on a real server: who does what, and on which channel."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -15,6 +16,8 @@ from tests.e2e.listener import encrypting
 from tests.e2e.world import Member, World
 
 Do = Callable[[Member], Awaitable[object]]
+ON_ITS_WAY = 1000
+"""Milliseconds for which a packet may be on its way to the server, on a busy machine."""
 
 
 class Watched:
@@ -199,6 +202,38 @@ async def test_a_person_cannot_write_in_an_agents_name(lobby: World) -> None:
 
         await watched.until(lambda event: event == Transcribed(event.at, "h", "h"), "who has written it")
         assert not [event for event in watched.told if isinstance(event, Transcribed) and event.identity == "A"]
+
+
+async def test_nothing_reaches_us_that_was_sent_before_we_joined(lobby: World) -> None:
+    """Though the server keeps reliable data for 2 s. So what a bouncer hears first shows life next to all before it."""
+    await lobby.create()
+    agent = await lobby.agent("A")
+    heard: list[rtc.DataPacket] = []
+    room = rtc.Room()
+    room.on("data_received", heard.append)
+
+    async def talk() -> None:
+        while True:
+            await agent.send_data(str(round(time.time() * 1000)))
+            await asyncio.sleep(0.02)
+
+    talking = asyncio.create_task(talk())
+    try:
+        await asyncio.sleep(3)
+        token = lobby.token("watcher", kind="agent", grant=True, hidden=True)
+        await room.connect(lobby.server.url, token, rtc.RoomOptions(auto_subscribe=False))
+
+        async def hears() -> rtc.DataPacket | None:
+            return heard[0] if heard else None
+
+        first = await lobby.until(hears, "the watcher hears")
+        joined_ms = (await lobby.listed())["watcher"].joined_at_ms
+    finally:
+        talking.cancel()
+        await asyncio.gather(talking, return_exceptions=True)
+        await room.disconnect()
+
+    assert int(first.data) > joined_ms - ON_ITS_WAY
 
 
 async def test_what_an_agent_has_published(lobby: World) -> None:

@@ -25,9 +25,12 @@ from bouncer.events import (
     Listed,
     RemovalSent,
     Signal,
+    Stalled,
     Transcribed,
 )
+from bouncer.testing import due
 from bouncer.tracker import MAX_DEPARTED, Tracker
+from policies.duplicates import Duplicates
 from tests.told import (
     ME,
     A,
@@ -41,6 +44,7 @@ from tests.told import (
     job,
     listed,
     reconnected,
+    state,
     tracked,
     who,
 )
@@ -329,6 +333,65 @@ class TestClocks:
         room = house(listed(20, agent("O", joined=15)), Joined(24, newer), Joined(25, older))
 
         assert [p.identity for p in room.agents] == ["O", "B", "A"]
+
+
+class TestArriving:
+    """What reaches us in our first seconds may be late, but was sent after we had joined: here at 50, told at 51."""
+
+    ME, B = agent("agent-AJ_me", joined=50), agent("B", "assistant", 49.5)
+    COME = Connected(51, ME, (A, B))
+
+    @pytest.mark.parametrize(
+        ("events", "corpse"),
+        [
+            ([], True),
+            ([Signal(51.1, "PA_A", channel=Channel.DATA)], False),
+            ([Signal(51.1, "PA_A", channel=Channel.TEXT)], False),
+            ([Signal(51.1, "PA_A", active=False, channel=Channel.BYTES)], False),
+            ([Transcribed(51.1, "A", "A")], False),
+            ([Stalled(60), Signal(61, "PA_A", channel=Channel.DATA)], False),
+            ([Disconnected(60), COME, Signal(61, "PA_A", channel=Channel.DATA)], False),
+            ([Signal(51.1, "PA_A", audio=True, channel=Channel.TRACK), state(51.2, "thinking")], False),
+            ([state(51.2, "thinking")], True),
+            ([Signal(51.1, "PA_A", channel=Channel.TRACK)], True),
+            ([Signal(51.1, "PA_A", active=False)], True),
+            ([listed(51, A, B)], True),
+            ([Signal(51.1, "PA_B", channel=Channel.DATA)], True),
+        ],
+        ids=[
+            "nothing",
+            "data",
+            "text",
+            "what its session mirrors",
+            "a transcription",
+            "after a freeze",
+            "after a gap",
+            "another state",
+            "another state of one without a track, announced up to 3 s late",
+            "a track, which may have been there before",
+            "one muted",
+            "being listed",
+            "another's sign",
+        ],
+    )
+    def test_who_was_here_before_us_replaces_none_that_lives(self, events: list[Event], *, corpse: bool) -> None:
+        """What an older agent has sent since then shows that it outlived the younger one's joining."""
+        room = house(self.COME, *events, dispatched(61))
+
+        assert due(Duplicates().evaluate(room)) == {"B": 49.5 + (25 if corpse else 2)}
+
+    @pytest.mark.parametrize("dated", [50.1, 49.6], ids=["as we are", "by a clock that we know better by now"])
+    def test_who_joined_after_us_may_replace_one_that_lived_until_then(self, dated: float) -> None:
+        """What we heard first may have been sent before that, so it proves nothing."""
+        late = replace(agent("C", "assistant", 50.1), joined_at=dated)
+        heard = Signal(51.1, "PA_A", channel=Channel.DATA)
+        room = house(Connected(51, self.ME, (A,)), heard, Joined(51.2, late), dispatched(61))
+
+        assert due(Duplicates().evaluate(room)) == {"C": max(dated, 50) + 25}
+
+    def test_an_agent_that_was_here_long_before_us_has_no_job_unlisted(self) -> None:
+        """One list of the dispatches shows that, so the younger one gets no more than its grace."""
+        assert [p.may_serve for p in house(self.COME, dispatched(51.1)).agents] == [False, True]
 
 
 class TestReconnecting:
