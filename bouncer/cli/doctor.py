@@ -52,7 +52,10 @@ SCRATCH = {
         "avatars": None,
         "eviction": None,
         "announce": False,
-        "policies": {"duplicates": {"key": "agent_name", "max": 1, "keep": "oldest", "grace": 0, "action": "evict"}},
+        "policies": {
+            "duplicates": None,
+            "max_agents": {"max": 1, "grace": 0, "wait_for_life": 0, "action": "evict", "notice": 0, "only": None},
+        },
     }
 }
 """The configuration of the scratch room, over that of the worker."""
@@ -310,13 +313,15 @@ async def _try_eviction(project: "Project", room: "OpenRoom", findings: Findings
         findings.add("eviction", "failed", str(error), "the media ports of the server must be reachable")
         return
     if evicted and stayed:
-        findings.add("eviction", "ok", f"a duplicate was evicted after {took:.2f} s, and the older agent stayed")
+        findings.add(
+            "eviction", "ok", f"the younger of two agents was evicted after {took:.2f} s, and the older one stayed"
+        )
     elif evicted:
         fix = "a policy of the worker's BOUNCER_CONFIG evicts it; its log says which"
-        findings.add("eviction", "warning", "a duplicate was evicted, and the older agent too", fix)
+        findings.add("eviction", "warning", "the younger of two agents was evicted, and the older one too", fix)
     else:
         fix = "look into its log: it may lack the permission, or its BOUNCER_CONFIG may hold it back"
-        findings.add("eviction", "failed", f"a duplicate is still there after {EVICTS_WITHIN:g} s", fix)
+        findings.add("eviction", "failed", f"the younger of two agents is still there after {EVICTS_WITHIN:g} s", fix)
 
 
 async def _until(

@@ -105,9 +105,9 @@ async def test_plan_and_explain(world: World) -> None:
 
 async def test_plan_for_scripts(lobby: World) -> None:
     """Without a bouncer: the contract of `--json`, statuses, another configuration, and what is refused."""
-    await lobby.create(
-        {"bouncer": {"policies": {"duplicates": {"grace": 0, "wait_for_life": 0}, "idle_timeout": {}}}, "theirs": 1}
-    )
+    one = {"max": 1, "grace": 0, "wait_for_life": 0}
+    policies: dict[str, Any] = {"duplicates": None, "max_agents": one, "idle_timeout": {}}
+    await lobby.create({"bouncer": {"policies": policies}, "theirs": 1})
     await lobby.human("ana")
     await lobby.agent("A")
     await lobby.agent("B")
@@ -125,8 +125,8 @@ async def test_plan_for_scripts(lobby: World) -> None:
     }
     [verdict] = plan["verdicts"]
     assert {"identity", "sid", "policy", "due_at", "due_in", "reason", "held_by", "doubt"} <= verdict.keys()
-    assert (verdict["identity"], verdict["policy"], verdict["due_in"] < 0) == ("B", "duplicates", True)
-    assert plan["origins"]["$.bouncer.policies.duplicates.grace"] == "room metadata"
+    assert (verdict["identity"], verdict["policy"], verdict["due_in"] < 0) == ("B", "max_agents", True)
+    assert plan["origins"]["$.bouncer.policies.max_agents.grace"] == "room metadata"
 
     other = '{"bouncer": {"policies": {"duplicates": null, "max_agents": {"max": 5}}}}'
     for given, text in ((other, ""), ("-", other)):
@@ -141,7 +141,7 @@ async def test_plan_for_scripts(lobby: World) -> None:
     assert {"A", "B"} <= await lobby.present(), "nothing was changed"
 
     alone = await run(lobby.server, "explain", lobby.room, "B")
-    assert "No bouncer guards the room, so nothing is evicted. It is due now under duplicates" in alone.out
+    assert "No bouncer guards the room, so nothing is evicted. It is due now under max_agents" in alone.out
     assert "Only a bouncer would know when its agents last spoke" in alone.out
 
 

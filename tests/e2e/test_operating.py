@@ -36,7 +36,7 @@ ok  clocks  agree within SPAN
 ok  server  URL, LiveKit VERSION, MS
 ok  key  may list, create, join and remove
 ok  worker  “bouncer” took the job, and guarded the room after SPAN
-ok  eviction  a duplicate was evicted after SPAN, and the older agent stayed
+ok  eviction  the younger of two agents was evicted after SPAN, and the older one stayed
 ok  leaving  the bouncer left after SPAN
 ok  scratch room  deleted again"""
 

@@ -86,7 +86,7 @@ async def test_a_room_that_ends_while_it_is_watched(lobby: World) -> None:
 
 async def test_records_for_scripts(world: World) -> None:
     """A line for each thing that the bouncer tells, valid by its schema; then Ctrl-C."""
-    await world.open({"bouncer": {"policies": {"duplicates": {"grace": 0, "wait_for_life": 0}}}})
+    await world.open({"bouncer": {"policies": {"max_agents": {"max": 1, "grace": 0, "wait_for_life": 0}}}})
     await world.agent("A")
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bouncer", "watch", world.room, "--json", "--quiet"),
