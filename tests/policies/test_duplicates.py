@@ -1,5 +1,6 @@
 """duplicates: all but `max` agents with the same key."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -20,27 +21,116 @@ def verdicts(house: Room, **options: Any) -> dict[str, float]:
     return due(Duplicates(**options).evaluate(house))
 
 
-def test_the_younger_of_two_is_due_one_grace_after_it_joined() -> None:
-    """The oldest stays; the other gets `grace` seconds from when both were there."""
-    house = room(agent("A", "assistant", joined=10, alive=31), agent("B", "assistant", joined=30), human("H"))
-
-    assert verdicts(house) == {"B": 32}
-    assert verdicts(house, grace=5) == {"B": 35}
+def x(identity: str, joined: float, **facts: Any) -> Participant:
+    """Return an agent with the name that all share."""
+    return agent(identity, "x", joined=joined, **facts)
 
 
-def test_keep_newest_counts_from_when_the_newest_joined() -> None:
-    """An agent becomes a duplicate only once a preferred one has joined."""
-    house = room(agent("A", "assistant", joined=10), agent("B", "assistant", joined=30))
+PAIR = [x("A", 10, alive=31), x("B", 30)]
+FOUR = [x(identity, joined, alive=9) for identity, joined in [("A", 1), ("B", 2), ("C", 3), ("D", 4)]]
+SERVING_ONE = [x("A", 1, alive=2, serves="ana"), x("B", 2, serves="ana")]
+UNNAMED = [agent("A", joined=1, alive=2), agent("B", joined=2), x("C", 3)]
+DESKS = [
+    x("A", 1, alive=2, attributes={"desk": "1"}),
+    agent("B", "y", joined=2, attributes={"desk": "1"}),
+    x("C", 3, attributes={"desk": "2"}),
+    x("D", 4),
+]
+JOINING = participant("B", role=Role.AGENT, agent_name="x", active=False)
+DATED = [x("A", 1, alive=90, metadata="m"), x("B", 2, alive=90, metadata="m", metadata_at=50)]
+LONG = [x(identity, 1, alive=90, metadata="m" * LONGEST_METADATA) for identity in "AB"]
 
-    assert verdicts(house, keep="newest") == {"A": 32}
+Row = tuple[str, list[Participant], Mapping[Any, Any], Mapping[str, float]]
+"""What it shows; who is there; the policy's options; who is due when."""
+
+DUE: list[Row] = [
+    ("the younger of two, one grace after it joined", [*PAIR, human("H")], {}, {"B": 32}),
+    ("with another grace", PAIR, {"grace": 5}, {"B": 35}),
+    ("one is a duplicate only once a preferred one has joined", PAIR, {"keep": "newest"}, {"A": 32}),
+    ("of four two may stay", FOUR, {"max": 2}, {"C": 5, "D": 6}),
+    ("the newest two", FOUR, {"max": 2, "keep": "newest"}, {"A": 5, "B": 6}),
+    ("one that is still joining may never arrive", [x("A", 5), JOINING], {}, {}),
+    ("two that serve one participant", SERVING_ONE, {}, {"B": 4}),
+    ("without a name, if asked, but not with named ones", UNNAMED, {"unnamed": True}, {"B": 4}),
+    ("an attribute as the key", DESKS, {"key": "attribute:desk"}, {"B": 4}),
+    ("the grace counts from when both have the same metadata", DATED, {"key": "metadata"}, {"B": 52}),
+    ("of long metadata only the beginning is kept, and the rest may differ", LONG, {"key": "metadata"}, {}),
+]
+
+CRASHED = [x(JOB_1, 1, replaced=True), x(JOB_2, 20, dispatch="AD_1")]
+SILENT = x(JOB_1, 1, alive=19, dispatch="AD_1")
+LIVELY_FOR_C = [x("A", 1, alive=25), x("B", 20), x("C", 30, alive=90)]
+B_MAY_BE_DEAD = [x("A", 1, alive=90), x("B", 2), x("C", 20), x("D", 30)]
+
+REPLACED: list[Row] = [
+    ("of one dispatch the newest job stays", CRASHED, {}, {JOB_1: 22}),
+    ("whatever keep says", CRASHED, {"keep": "newest"}, {JOB_1: 22}),
+    ("its replacement has left, and no other leaves in its favour", [CRASHED[0], x("B", 10)], {}, {JOB_1: 12}),
+    ("alone it is no duplicate", CRASHED[:1], {}, {}),
+    *(
+        (f"{younger.identity} {younger.dispatch} may replace a silent one: {options}", [SILENT, younger], options, due_)
+        for younger in (x(identity, 20, dispatch=dispatch) for identity in (JOB_2, "B") for dispatch in ("", "AD_2"))
+        for options, due_at in [({}, 45), ({"grace": 30}, 50), ({"wait_for_life": 10}, 30), ({"wait_for_life": 0}, 22)]
+        for due_ in [{younger.identity: due_at}]
+    ),
+    *(
+        (f"an elder that shows life at {alive} is no corpse", [x("A", 1, alive=alive), x("B", 20)], {}, {"B": 22})
+        for alive in (19.001, 20, 20.5, 300)
+    ),
+    ("once the elder has gone there is no verdict", [x("B", 20)], {}, {}),
+    ("the elder showed life before C joined, and after B did", LIVELY_FOR_C, {}, {"B": 22, "C": 55}),
+    ("C may replace either, D may replace B even if A lives", B_MAY_BE_DEAD, {"max": 2}, {"C": 45, "D": 55}),
+    ("none waits for the sake of a younger one", [x("A", 1), x("B", 20)], {"keep": "newest"}, {"A": 22}),
+    (
+        "nor does one that was replaced",
+        [x("A", 1), x(JOB_1, 20, replaced=True), x(JOB_2, 30)],
+        {},
+        {JOB_1: 22, JOB_2: 55},
+    ),
+]
+
+IMPOSTOR_FIRST = [x("A", 1, alive=90), x(JOB_2, 20, dispatch="AD_1", alive=90)]
+IMPOSTOR_LAST = [x(JOB_1, 1, dispatch="AD_1", alive=90), x("B", 20, alive=90)]
+TWO_AND_TWO = [
+    *(x("A", 1, alive=90), x(JOB_1, 2, dispatch="AD_1", alive=90)),
+    *(x("B", 3, alive=90), x(JOB_2, 20, dispatch="AD_2", alive=90)),
+]
+TWO_NAMES = [
+    x("A", 1, alive=90, attributes={"desk": "1"}),
+    agent(JOB_2, "y", joined=20, dispatch="AD_1", alive=90, attributes={"desk": "1"}),
+]
+
+CONFIRMED: list[Row] = [
+    *(
+        (f"an impostor does not push out the dispatched one: {due_} {keep}", house, {"keep": keep}, due_)
+        for keep in ("oldest", "newest")
+        for house, due_ in [(IMPOSTOR_FIRST, {"A": 22}), (IMPOSTOR_LAST, {"B": 22})]
+    ),
+    ("of those that are confirmed the oldest stays", TWO_AND_TWO, {}, {"A": 4, "B": 5, JOB_2: 22}),
+    ("both, and no other", TWO_AND_TWO, {"max": 2}, {"A": 22, "B": 5}),
+    ("its dispatch may be listed yet", [x("A", 1, alive=90), x(JOB_2, 20, alive=90)], {}, {JOB_2: 26}),
+    ("while a younger one's is listed", [x(JOB_1, 20), x(JOB_2, 20.5, dispatch="AD_2")], {}, {JOB_1: 26}),
+    ("the older one, which is confirmed, stays anyway", [IMPOSTOR_LAST[0], x(JOB_2, 20)], {}, {JOB_2: 22}),
+    ("a name gives no right to another's place", TWO_NAMES, {"key": "attribute:desk"}, {JOB_2: 22}),
+]
 
 
-def test_max_lets_that_many_stay() -> None:
-    """With `max` 2, two of four stay."""
-    house = room(*(agent(i, "assistant", joined=j, alive=9) for i, j in [("A", 1), ("B", 2), ("C", 3), ("D", 4)]))
+@pytest.mark.parametrize(
+    ("participants", "options", "expected"),
+    [pytest.param(*row, id=what) for rows in (DUE, REPLACED, CONFIRMED) for what, *row in rows],
+)
+def test_who_is_due_when(participants: list[Participant], options: dict[str, Any], expected: dict[str, float]) -> None:
+    """LiveKit lists a crashed agent for about 20 s; a dispatch confirms a name, and is listed within 6 s."""
+    assert verdicts(room(*participants), **options) == expected
 
-    assert verdicts(house, max=2) == {"C": 5, "D": 6}
-    assert verdicts(house, max=2, keep="newest") == {"A": 5, "B": 6}
+
+def test_keep_chooses_between_dispatches() -> None:
+    """Of two dispatches, each with a dead and a restarted job, one dispatch's restarted job stays."""
+    dead = (x("A1", 1, replaced=True), x("B1", 2, replaced=True))
+    house = room(*dead, x("A2", 20, dispatch="AD_A"), x("B2", 21, dispatch="AD_B"))
+
+    assert set(verdicts(house)) == {"A1", "B1", "B2"}
+    assert set(verdicts(house, keep="newest")) == {"A1", "B1", "A2"}
 
 
 @pytest.mark.parametrize(
@@ -62,39 +152,6 @@ def test_max_lets_that_many_stay() -> None:
 def test_nothing_happens(participants: list[Participant]) -> None:
     """Anything but a second agent with the same name is no duplicate."""
     assert verdicts(room(*participants)) == {}
-
-
-def test_one_that_is_still_joining_counts_for_nothing() -> None:
-    """Only ACTIVE participants are judged, and a joining one that may never arrive doesn't count."""
-    joining = participant("B", role=Role.AGENT, agent_name="assistant", active=False)
-
-    assert verdicts(room(agent("A", "assistant", joined=5), joining)) == {}
-
-
-def test_two_agents_that_serve_one_participant_are_duplicates() -> None:
-    """A worker per participant gives each person one agent, not two."""
-    house = room(agent("A", "x", joined=1, alive=2, serves="ana"), agent("B", "x", joined=2, serves="ana"))
-
-    assert verdicts(house) == {"B": 4}
-
-
-def test_unnamed_agents_are_one_group_if_asked() -> None:
-    """`unnamed` makes agents without a name duplicates of each other, but not of named ones."""
-    house = room(agent("A", joined=1, alive=2), agent("B", joined=2), agent("C", "x", joined=3))
-
-    assert verdicts(house, unnamed=True) == {"B": 4}
-
-
-def test_an_attribute_can_be_the_key() -> None:
-    """Agents with the same value of the attribute are duplicates; those without it are not."""
-    house = room(
-        agent("A", "x", joined=1, alive=2, attributes={"desk": "1"}),
-        agent("B", "y", joined=2, attributes={"desk": "1"}),
-        agent("C", "x", joined=3, attributes={"desk": "2"}),
-        agent("D", "x", joined=4),
-    )
-
-    assert verdicts(house, key="attribute:desk") == {"B": 4}
 
 
 @pytest.mark.parametrize(
@@ -126,155 +183,6 @@ def test_a_list_is_a_composite_key(key: str | tuple[str, ...], out: set[str]) ->
     )
 
     assert set(verdicts(house, key=key)) == out
-
-
-def test_metadata_has_a_date() -> None:
-    """The grace counts from when both have the same."""
-    house = room(
-        agent("A", joined=1, alive=90, metadata="m"),
-        agent("B", joined=2, alive=90, metadata="m", metadata_at=50),
-    )
-
-    assert verdicts(house, key="metadata") == {"B": 52}
-
-
-def test_metadata_of_which_only_the_beginning_is_kept_is_no_key() -> None:
-    """The rest may differ."""
-    long = "m" * LONGEST_METADATA
-    house = room(agent("A", joined=1, alive=90, metadata=long), agent("B", joined=2, alive=90, metadata=long))
-
-    assert verdicts(house, key="metadata") == {}
-
-
-class TestReplacements:
-    """A crashed agent stays listed for about 20 s while its restarted job joins alongside."""
-
-    def test_of_one_dispatch_the_newest_job_stays_whatever_keep_says(self) -> None:
-        """The restarted job is the rightful one."""
-        house = room(agent(JOB_1, "x", joined=1, replaced=True), agent(JOB_2, "x", joined=20, dispatch="AD_1"))
-
-        assert verdicts(house) == {JOB_1: 22}
-        assert verdicts(house, keep="newest") == {JOB_1: 22}
-
-    def test_one_that_was_replaced_stays_so(self) -> None:
-        """Its replacement has left again, and it may be dead: no other agent leaves in its favour."""
-        house = room(agent(JOB_1, "x", joined=1, replaced=True), agent("B", "x", joined=10))
-
-        assert verdicts(house) == {JOB_1: 12}
-        assert verdicts(room(agent(JOB_1, "x", joined=1, replaced=True))) == {}
-
-    def test_keep_chooses_between_dispatches(self) -> None:
-        """Of two dispatches, each with a dead and a restarted job, the oldest dispatch's restarted job stays."""
-        house = room(
-            agent("A1", "x", joined=1, replaced=True),
-            agent("B1", "x", joined=2, replaced=True),
-            agent("A2", "x", joined=20, dispatch="AD_A"),
-            agent("B2", "x", joined=21, dispatch="AD_B"),
-        )
-
-        assert set(verdicts(house)) == {"A1", "B1", "B2"}
-        assert set(verdicts(house, keep="newest")) == {"A1", "B1", "A2"}
-
-    @pytest.mark.parametrize("dispatch", ["", "AD_2"])
-    @pytest.mark.parametrize("identity", [JOB_2, "B"])
-    def test_one_that_may_replace_a_silent_one_has_25_s(self, identity: str, dispatch: str) -> None:
-        """A killed agent is listed that long, and self-hosted its replacement comes from another dispatch."""
-        house = room(
-            agent(JOB_1, "x", joined=1, alive=19, dispatch="AD_1"), agent(identity, "x", joined=20, dispatch=dispatch)
-        )
-
-        assert verdicts(house) == {identity: 45}
-        assert verdicts(house, grace=30) == {identity: 50}
-        assert verdicts(house, wait_for_life=10) == {identity: 30}
-        assert verdicts(house, wait_for_life=0) == {identity: 22}
-
-    @pytest.mark.parametrize("alive", [19.001, 20, 20.5, 300])
-    def test_an_elder_that_shows_life_is_no_corpse(self, alive: float) -> None:
-        """Since the younger one joined, or less than 1 s before: then `keep` decides at once."""
-        house = room(agent("A", "x", joined=1, alive=alive), agent("B", "x", joined=20))
-
-        assert verdicts(house) == {"B": 22}
-
-    def test_once_the_elder_has_gone_there_is_no_verdict(self) -> None:
-        """LiveKit lists the corpse no longer."""
-        assert verdicts(room(agent("B", "x", joined=20))) == {}
-
-    def test_each_younger_one_waits_for_itself(self) -> None:
-        """The elder showed life before C joined, and after B did."""
-        house = room(
-            agent("A", "x", joined=1, alive=25), agent("B", "x", joined=20), agent("C", "x", joined=30, alive=90)
-        )
-
-        assert verdicts(house) == {"B": 22, "C": 55}
-
-    def test_one_of_those_that_stay_may_be_the_corpse(self) -> None:
-        """With `max` 2, C may replace either of the two; D may replace B even if A lives."""
-        house = room(
-            agent("A", "x", joined=1, alive=90),
-            agent("B", "x", joined=2),
-            agent("C", "x", joined=20),
-            agent("D", "x", joined=30),
-        )
-
-        assert verdicts(house, max=2) == {"C": 45, "D": 55}
-
-    def test_no_one_waits_for_the_sake_of_a_younger_one(self) -> None:
-        """With `keep` "newest" the older one leaves at once; so does one that was replaced."""
-        newest = room(agent("A", "x", joined=1), agent("B", "x", joined=20))
-        replaced = room(
-            agent("A", "x", joined=1), agent(JOB_1, "x", joined=20, replaced=True), agent(JOB_2, "x", joined=30)
-        )
-
-        assert verdicts(newest, keep="newest") == {"A": 22}
-        assert verdicts(replaced) == {JOB_1: 22, JOB_2: 55}
-
-
-class TestConfirmed:
-    """Among agents with one name, those whose dispatch confirms it take precedence."""
-
-    @pytest.mark.parametrize("keep", ["oldest", "newest"])
-    def test_an_impostor_does_not_push_out_the_dispatched_one(self, keep: str) -> None:
-        """Whichever came first."""
-        first = room(agent("A", "x", joined=1, alive=90), agent(JOB_2, "x", joined=20, dispatch="AD_1", alive=90))
-        last = room(agent(JOB_1, "x", joined=1, dispatch="AD_1", alive=90), agent("B", "x", joined=20, alive=90))
-
-        assert verdicts(first, keep=keep) == {"A": 22}
-        assert verdicts(last, keep=keep) == {"B": 22}
-
-    def test_of_those_that_are_confirmed_the_oldest_stay(self) -> None:
-        """With `max` 2, both of them and no other."""
-        house = room(
-            agent("A", "x", joined=1, alive=90),
-            agent(JOB_1, "x", joined=2, dispatch="AD_1", alive=90),
-            agent("B", "x", joined=3, alive=90),
-            agent(JOB_2, "x", joined=20, dispatch="AD_2", alive=90),
-        )
-
-        assert verdicts(house) == {"A": 4, "B": 5, JOB_2: 22}
-        assert verdicts(house, max=2) == {"A": 22, "B": 5}
-
-    def test_one_whose_dispatch_may_be_listed_yet_has_six_seconds(self) -> None:
-        """Against one without a dispatch, or against a younger one that is listed already."""
-        impostor, dispatched = agent("A", "x", joined=1, alive=90), agent(JOB_2, "x", joined=20, alive=90)
-        older, younger = agent(JOB_1, "x", joined=20), agent(JOB_2, "x", joined=20.5, dispatch="AD_2")
-
-        assert verdicts(room(impostor, dispatched)) == {JOB_2: 26}
-        assert verdicts(room(older, younger)) == {JOB_1: 26}
-
-    def test_next_to_one_that_is_confirmed_there_is_nothing_to_wait_for(self) -> None:
-        """The older one stays in any case."""
-        house = room(agent(JOB_1, "x", joined=1, alive=90, dispatch="AD_1"), agent(JOB_2, "x", joined=20))
-
-        assert verdicts(house) == {JOB_2: 22}
-
-    def test_names_do_not_mix(self) -> None:
-        """A dispatch that confirms one name gives no right to the place of another."""
-        house = room(
-            agent("A", "x", joined=1, alive=90, attributes={"desk": "1"}),
-            agent(JOB_2, "y", joined=20, dispatch="AD_1", alive=90, attributes={"desk": "1"}),
-        )
-
-        assert verdicts(house, key="attribute:desk") == {JOB_2: 22}
 
 
 class TestServing:
