@@ -36,10 +36,12 @@ def test_every_kind_of_inhabitant_arrives() -> None:
     """A kind that no longer joins any room would go untested, and no room would show it."""
 
     async def arrivals() -> set[str]:
-        server = Server(Streams("arrivals"), lambda *_: None)
-        for number in range(3000):
-            plan.arrival(server, server.streams("plan"), "work" if number % 2 else "")
-        return {*server.kinds}
+        # A server decides once for each agent name whether each person gets an agent of its own.
+        servers = [Server(Streams(f"arrivals {number}"), lambda *_: None) for number in range(10)]
+        for server in servers:
+            for number in range(300):
+                plan.arrival(server, server.streams("plan"), "work" if number % 2 else "")
+        return {kind for server in servers for kind in server.kinds}
 
     loop = VirtualLoop(io=False)
     try:
