@@ -18,12 +18,13 @@ from livekit import api
 
 from devserver import Line, Server, cluster, free_port, gatekeeper, own_server, worker
 from tests.clients import Join, in_a_browser, in_node
-from tests.e2e.conftest import AGENT
+from tests.e2e.conftest import AGENT, HERE
 from tests.e2e.line import line_to
 from tests.e2e.world import Member, World
 from tests.signing import signed
 
 pytestmark = pytest.mark.xdist_group("gatekeeper")
+ASSISTANT = HERE / "framework_agent.py"
 ROOMS = 30
 KINDS = ("joined", "created", "configured", "with a bouncer of its own")
 """How rooms are opened; all of them are to be guarded."""
@@ -232,6 +233,29 @@ async def test_a_bouncer_comes_when_it_is_needed_and_leaves_when_it_is_not(gated
         assert set(await world.listed()) == {"ana", "A"}
         assert len([line for line in gate.log if says("room guarded", world.room, line)]) == 1
         assert not any(line["message"] == "bouncer lost" for line in gate.log)
+
+
+async def test_a_bouncer_that_comes_for_a_replacement_keeps_it(gated: Gated, tmp_path: Path) -> None:
+    """The agent that it replaces was killed before the bouncer came, and is still listed: nothing of it arrives."""
+    async with (
+        worker(AGENT, gated.server, log_file=tmp_path / "worker") as _,
+        gatekeeper(gated.server, args=("--join", "when-needed"), port=gated.port, log_file=tmp_path / "gate") as gate,
+        World(gated.server, gated.client) as world,
+    ):
+        env = {"AGENT_NAME": f"assistant-{world.room}"}
+        await world.human("ana")
+        async with worker(ASSISTANT, gated.server, env=env, log_file=tmp_path / "doomed") as doomed:
+            corpse = await world.dispatch(env["AGENT_NAME"], behaviour="busy")
+            doomed.kill()
+            await doomed.exited()
+        async with worker(ASSISTANT, gated.server, env=env, log_file=tmp_path / "assistant"):
+            replacement = await world.dispatch(env["AGENT_NAME"], behaviour="busy")
+            assert corpse.identity in await world.present()
+            await gate.line(lambda line: says("room guarded", world.room, line))
+
+            await world.gone(corpse, within=40)
+
+            await world.stays({"ana", replacement.identity}, seconds=5)
 
 
 async def test_workers_and_gatekeepers_that_are_killed_and_come_back(gated: Gated, tmp_path: Path) -> None:
