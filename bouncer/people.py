@@ -66,6 +66,8 @@ class Member:
     """Since when its job must be on its way to the list: since it joined, or its identity, if that is a job's, did."""
     dispatches_conclusive: bool = False
     """True if dispatches were listed late enough that its job, if it has one, must have appeared."""
+    replaced_jobs: frozenset[str] = frozenset()
+    """Of one that has left: those of its jobs that had been replaced."""
     guarded: bool = False
     """True if it ever said that it guards the room."""
     adopted: bool = False
@@ -309,6 +311,7 @@ class People:
     def leave(self, member: Member) -> None:
         """Take a participant out."""
         sid = member.info.sid
+        member.replaced_jobs = frozenset(job.job for job in member.jobs) & self._replaced
         del self._members[sid]
         for members in (self.agents, self._claiming, self._humans):
             members.pop(sid, None)
@@ -415,6 +418,7 @@ class People:
         if member.info.identity.startswith(JOB_IDENTITY):
             member.jobs, member.listable_since = earlier.jobs, earlier.listable_since
             member.dispatches_conclusive |= earlier.dispatches_conclusive
+            self._replaced |= earlier.replaced_jobs
 
     def assign_jobs(self, member: Member) -> None:
         """Give a participant the jobs that were last listed with its identity; none listed takes none away.

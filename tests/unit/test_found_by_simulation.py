@@ -384,12 +384,15 @@ class TestAJobThatWasReplaced:
         return [p.identity for p in tracked(Joined(10, self.OLD), *events).room().participants if p.replaced]
 
     def test_stays_replaced(self) -> None:
-        """Even if it comes back with its own token, later than the newer one."""
+        """Even if it comes back with its own token, later than the newer one; also if a restarted server forgot it."""
         back = replace(self.OLD, sid="PA_back", joined_at=30, joined_ms=30_000)
 
         assert self.replaced(Joined(20, self.NEW), self.TWO) == ["agent-AJ_1"]
         assert self.replaced(Joined(20, self.NEW), self.TWO, Left(27, self.NEW.sid)) == ["agent-AJ_1"]
         assert self.replaced(Joined(20, self.NEW), self.TWO, Joined(30, back)) == ["agent-AJ_1"]
+        much_later = replace(self.OLD, sid="PA_back", joined_at=60, joined_ms=60_000)
+        forgotten = Left(27, self.OLD.sid), Dispatched(28, 28, ())
+        assert self.replaced(Joined(20, self.NEW), self.TWO, *forgotten, Joined(60, much_later)) == ["agent-AJ_1"]
 
     def test_was_replaced_by_one_that_was_here(self) -> None:
         """One that was never ACTIVE alongside doesn't replace it, nor another dispatch's, nor another publisher's."""
