@@ -515,6 +515,8 @@ class Bouncer:
         self.room = room
         self.line = line
         self.objections: dict[str, str] = {}
+        self.objected_at: dict[str, float] = {}
+        """When that was looked at last."""
         self.removed: dict[str, str] = {}
         """Whom it removed, by sid, and from which dispatch as far as it knew."""
         self.charged: list[tuple[float, Member]] = []
@@ -600,6 +602,7 @@ class Bouncer:
             # Between that look and the removal no one can know who joins, or takes an identity.
             reason = "no one decided on it" if member.joined_at <= looked_at else ""
         self.objections[member.sid] = reason
+        self.objected_at[member.sid] = self.room.loop.time()
         self.line.leaving.add(member.sid)
 
     def decide_together(self, decision: Decision, now: float) -> None:
@@ -629,7 +632,10 @@ class Bouncer:
         for member in members:
             policy, others, certain = self.together.get(member.sid, ("", set(), set()))
             self.line.group |= dict.fromkeys(others - self.line.group.keys(), policy)
-            if self.meaning:
+            # If the oldest, which may stay, leaves under another rule, one of the others may stay instead of it.
+            rules = self.meaning.rules if self.meaning else ()
+            spares = any(r.policy == policy == "lone_chatter" and r["keep"] == "oldest" for r in rules)
+            if self.meaning and not (spares and self.trying.keys() - others):
                 self.line.owed |= dict.fromkeys(certain, self.meaning)
 
     def count_calls(self) -> None:
@@ -733,6 +739,10 @@ class Bouncer:
         self.trying.pop(who.sid, "")
         self.paid.discard(who.sid)
         line.leaving.discard(who.sid)
+        for sid, at in list(self.objected_at.items()):
+            if at == self.room.loop.time() and sid in line.decided and sid != who.sid and self.objections[sid]:
+                # That this one stays was known when the other was sent, and is told to us only now.
+                self.object(line.known[sid].member, at)
         if outcome in ("removed", "left"):
             line.evicted.add(who.sid)
         elif outcome != "gone":
