@@ -55,6 +55,8 @@ class Outlook:
         """When the room opened, in the server's milliseconds; 0 if unknown."""
         self.bouncers: set[str] = set()
         """Sids of the bouncers that are there."""
+        self._alive_ms: dict[str, int] = {}
+        """By sid: when a participant was alive for certain, in the server's milliseconds."""
 
     def configure(self, config: Config | None, now: Instant) -> None:
         """Take in the configuration in force; None if the room's can't be read."""
@@ -73,15 +75,17 @@ class Outlook:
         self._glance = None
         self._tracker.apply(Joined(now, info))
 
-    def published(self, sid: str, now: Instant, *, audio: bool) -> None:
-        """Take in a participant that published a track: it is alive."""
+    def published(self, sid: str, now: Instant, *, audio: bool, at_ms: int) -> None:
+        """Take in a participant that published a track, in the server's milliseconds; we may hear of it much later."""
         self._glance = None
+        self._alive_ms[sid] = at_ms
         self._tracker.apply(Signal(now, sid, audio=audio, channel=Channel.TRACK))
 
     def left(self, sid: str, now: Instant) -> None:
         """Take in a participant that left. If it was a bouncer, what it only had to report is handled."""
         self._glance = None
         self._tracker.apply(Left(now, sid))
+        self._alive_ms.pop(sid, None)
         if sid in self.bouncers:
             self.bouncers.discard(sid)
             self._settle(now)
@@ -129,7 +133,8 @@ class Outlook:
             opened=self.opened_ms or None,
             people_left=None if left is None else milliseconds(left),
             evicted={identity: milliseconds(at) for identity, at in room.evicted_at.items()},
-            alive={p.sid: milliseconds(p.alive_at) for p in room.agents if p.alive_at > p.joined_at},
+            # Not what the tracker takes for a sign of life: a list may show late that a corpse once changed its state.
+            alive={p.sid: at for p in room.agents if (at := self._alive_ms.get(p.sid, 0)) > p.joined_ms},
         )
 
     def glance(self, now: Instant) -> Glance:

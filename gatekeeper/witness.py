@@ -14,6 +14,9 @@ from gatekeeper.lasting import Lasting
 from gatekeeper.outlook import Outlook, Outlooks
 from gatekeeper.sights import bouncer_of
 
+LATE = 1
+"""Seconds by which the server may date a webhook later than what it tells of; it dates them in whole seconds."""
+
 
 class Witness:
     """Sees who comes and goes in every room."""
@@ -51,7 +54,8 @@ class Witness:
                 outlook.joined(listed(who, self._clock), now)
             case "track_published":
                 # Of the participant it shows only the sid and the identity.
-                outlook.published(who.sid, now, audio=event.track.type == models.TrackType.AUDIO)
+                at_ms = (event.created_at - LATE) * 1000
+                outlook.published(who.sid, now, audio=event.track.type == models.TrackType.AUDIO, at_ms=at_ms)
             case "participant_left" | "participant_connection_aborted":
                 gone = models.DisconnectReason.PARTICIPANT_REMOVED
                 if who.disconnect_reason == gone and who.kind == models.ParticipantInfo.AGENT:

@@ -39,11 +39,13 @@ class Watched:
         room = models.Room(sid="RM_1", name="lobby", creation_time=OPENED // 1000)
         self.witness.told(WebhookEvent(event=event, room=room, participant=who))
 
-    def publishes(self, identity: str) -> None:
-        """Let LiveKit send the webhook of a track, which shows no more of the room and of its publisher than this."""
+    def publishes(self, identity: str, at: float | None = None) -> None:
+        """Let LiveKit tell of a track that was published then, or now: of the publisher it shows no more than this."""
         who = models.ParticipantInfo(sid=f"PA_{identity}", identity=identity)
         track, room = models.TrackInfo(type=models.TrackType.AUDIO), models.Room(sid="RM_1", name="lobby")
-        self.witness.told(WebhookEvent(event="track_published", room=room, participant=who, track=track))
+        created = OPENED // 1000 + int(self.now if at is None else at)
+        event = WebhookEvent(event="track_published", room=room, participant=who, track=track, created_at=created)
+        self.witness.told(event)
 
     def joins(self, *names: str, tell: bool = True) -> None:
         """Let participants join: `ana` is a person, `bouncer` a bouncer, `name/A` an agent of that name."""
@@ -173,8 +175,20 @@ def test_what_was_seen_is_passed_on() -> None:
         "opened": OPENED,
         "people_left": OPENED + 25_000,
         "evicted": {"B": OPENED + 10_000},
-        "alive": {"PA_A": OPENED + 20_000},
+        "alive": {"PA_A": OPENED + 19_000},
     }
+
+
+def test_a_late_webhook_shows_no_life_of_a_corpse() -> None:
+    """What counts is when the track was published, and not when we hear of it, nor when a list shows another state."""
+    watched = Watched()
+    watched.joins("ana", "x/A", "x/B")
+    watched.now = 20
+    watched.publishes("A", at=3)
+    watched.here["B"].attributes["lk.agent.state"] = "speaking"
+    watched.witness.listed("RM_1", watched.here.values(), watched.now)
+
+    assert watched.witness.seen("RM_1").alive == {"PA_A": OPENED + 2_000}
 
 
 def test_without_a_bouncer_a_removal_is_no_eviction() -> None:
