@@ -26,6 +26,7 @@ from bouncer import (
 
 PLAIN = ("agent_name", "dispatch_metadata", "metadata")
 ATTRIBUTE = "attribute:"
+UNKNOWN = "it is not known yet whether each serves a participant of its own"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +109,10 @@ class Duplicates:
                 due = max(due, agent.joined_at + UNLISTED_FOR)
             doubt = ""
             if not agent.replaced and agent.may_serve and any(other.may_serve for other in kept):
-                due, doubt = max(due, agent.joined_at + JOB_KNOWN_IN), "each may serve a participant of its own"
+                due, doubt = (
+                    max(due, agent.joined_at + JOB_KNOWN_IN),
+                    "it is not known yet whether each serves a participant of its own",
+                )
             yield Verdict(agent, due, self._reason(agent), doubt)
 
     def _reason(self, agent: Participant) -> str:
