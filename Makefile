@@ -77,7 +77,7 @@ accuracy: $(READY) ## Compare what hearing tells with what was played: what it f
 bench-hearing: $(READY) ## Measure what hearing costs, in CPU and memory (ARGS=16 for other than 8 publishers)
 	@$(RUN) -m benchmarks.hearing $(ARGS)
 
-bench: $(READY) ## Measure what guarding costs, in ratios (ARGS="decide gone" for some of decide recheck burst crowd replay gone idle rooms flood neighbours)
+bench: $(READY) ## Measure what guarding costs, in ratios (ARGS="decide gone" for some of decide recheck burst crowd replay gone idle rooms flood neighbours leak)
 	@$(RUN) -m benchmarks.bench $(ARGS)
 
 bench-join: $(READY) ## Compute the agent minutes that `--join when-needed` saves, and measure what it delays (ARGS=--computed for the former)

@@ -23,6 +23,7 @@ from rich.table import Table
 from benchmarks.arena import Stand, each, guarding
 from benchmarks.bare import NAME as BARE
 from benchmarks.figures import among, milliseconds, ratio, screen
+from benchmarks.leak import leaks
 from benchmarks.neighbours import neighbours
 from benchmarks.rooms import flood, idle, rooms
 from bouncer.cli.replaying import seldom_collected
@@ -292,6 +293,7 @@ SERVER: Mapping[str, Callable[[], Awaitable[Table]]] = {
     "rooms": partial(rooms, console.print),
     "flood": partial(flood, console.print),
     "neighbours": neighbourhood,
+    "leak": partial(leaks, console.print),
 }
 
 
