@@ -1,6 +1,7 @@
 """Settings that hold for all tests."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,10 @@ from hypothesis import HealthCheck, settings
 # No test touches a server or uses settings of the developer's: floods and restarts belong on a server of their own.
 for name in [name for name in os.environ if name.startswith(("LIVEKIT_", "BOUNCER_"))]:
     del os.environ[name]
+
+# A shell that runs this in the background has it ignore Ctrl-C, and so would the commands that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 END_TO_END = Path(__file__).parent / "e2e"
 LONGEST = ("test_cluster.py", "test_outage.py", "test_bouncers.py", "test_gatekeeper.py")

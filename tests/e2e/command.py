@@ -1,6 +1,7 @@
 """The command line as a person uses it: a process, and what it says."""
 
 import asyncio
+import json
 import os
 import re
 import sys
@@ -50,6 +51,12 @@ async def run(server: Server | None, *arguments: str, text: str = "", **more: st
         raise
     assert process.returncode is not None
     return Ran(process.returncode, out.decode(), err.decode())
+
+
+async def jobs_known(server: Server, room: str) -> bool:
+    """Return True if the room's bouncer knows of all agents whether they are jobs, which takes up to 7 s."""
+    planned = await run(server, "plan", room, "--json", "--quiet")
+    return planned.status == 0 and not any(each.get("doubt") for each in json.loads(planned.out)["verdicts"])
 
 
 def normal(text: str) -> str:

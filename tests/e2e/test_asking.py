@@ -5,6 +5,7 @@ import json
 import secrets
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from bouncer.adapter.project import OpenRoom, Project, UnknownRoom, opened
 from bouncer.asking import ASK, STATE, Question, parts
 from bouncer.configuration.settings import Credentials
 from devserver import Server
-from tests.e2e.command import normal, run
+from tests.e2e.command import jobs_known, normal, run
 from tests.e2e.world import Member, World
 
 FORGED = "f" * 32
@@ -83,6 +84,7 @@ async def test_plan_and_explain(world: World) -> None:
     await world.agent("A\x1b[31m😀")
     await world.agent("B", state="thinking")
     await world.agent("recorder", name="notes")
+    await world.until(partial(jobs_known, world.server, world.room), "it is known that they have no jobs")
     explained = await run(world.server, "explain", world.room, "B")
     planned = await run(world.server, "plan", world.room)
 

@@ -5,11 +5,12 @@ import json
 import re
 import secrets
 import sys
+from functools import partial
 
 from livekit import api
 
 from devserver import Server, Worker, free_port
-from tests.e2e.command import Ran, environment, normal, run
+from tests.e2e.command import Ran, environment, jobs_known, normal, run
 from tests.e2e.world import World
 
 FOREIGN = '{"topic": 1.10, "big": 123456789012345678901234567890, "note": "✓ \\u001b"}'
@@ -240,6 +241,7 @@ async def test_rooms(world: World) -> None:
     await world.agent("A")
     await world.agent("B")
     await world.api.room.create_room(api.CreateRoomRequest(name=empty))
+    await world.until(partial(jobs_known, world.server, world.room), "it is known that they have no jobs")
     list_rooms = ["rooms", f"{prefix}*"]
     try:
         shown, asked, unguarded, some, bare = await asyncio.gather(
