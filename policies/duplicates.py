@@ -107,13 +107,10 @@ class Duplicates:
                 due = max(due, agent.joined_at + self.wait_for_life)
             if may_be_confirmed(agent, kept, newest=self.keep == "newest"):
                 due = max(due, agent.joined_at + UNLISTED_FOR)
-            doubt = ""
-            if not agent.replaced and agent.may_serve and any(other.may_serve for other in kept):
-                due, doubt = (
-                    max(due, agent.joined_at + JOB_KNOWN_IN),
-                    "it is not known yet whether each serves a participant of its own",
-                )
-            yield Verdict(agent, due, self._reason(agent), doubt)
+            unknown = not agent.replaced and agent.may_serve and any(other.may_serve for other in kept)
+            if unknown:
+                due = max(due, agent.joined_at + JOB_KNOWN_IN)
+            yield Verdict(agent, due, self._reason(agent), UNKNOWN if unknown else "")
 
     def _reason(self, agent: Participant) -> str:
         if agent.replaced:
