@@ -10,7 +10,8 @@ from rich.console import Console
 RESAMPLES = 1000
 LOW, HIGH = 5, 95
 """The percentiles between which a ratio is printed."""
-
+PLAIN = 100.0
+"""Milliseconds from which they are printed whole; below, with three digits."""
 WIDTH = 140
 """Columns where there is no terminal, so that no row has to be broken."""
 
@@ -32,8 +33,9 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 def milliseconds(seconds: Sequence[float]) -> str:
     """Return the median, and the 5th to the 99th percentile."""
-    median, low, high = (1000 * percentile(seconds, at) for at in (50, LOW, 99))
-    return f"{median:.3g} ms ({low:.3g} to {high:.3g})"
+    found = (1000 * percentile(seconds, at) for at in (50, LOW, 99))
+    median, low, high = (f"{each:.0f}" if each >= PLAIN else f"{each:.3g}" for each in found)
+    return f"{median} ms ({low} to {high})"
 
 
 def ratio(values: Sequence[float], base: Sequence[float], percent: float = 50) -> str:
