@@ -421,8 +421,10 @@ class Tracker:
         )
         if earlier := self._departed.get(self._last.get(info.identity, "")):
             self._people.recall(member, earlier.member)
-            recent = at - earlier.left_at <= STAY_WITHIN and member.claimed_name == earlier.member.claimed_name
-            if recent and self._evicted_at.get(info.identity, float("-inf")) <= earlier.first_at:
+            before = earlier.member
+            alike = info.kind is before.info.kind and member.claimed_name == before.claimed_name
+            recent = at - earlier.left_at <= STAY_WITHIN
+            if alike and recent and self._evicted_at.get(info.identity, float("-inf")) <= earlier.first_at:
                 self._continue_stay(known, earlier)
         return known
 

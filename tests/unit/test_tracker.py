@@ -227,6 +227,12 @@ class TestStays:
 
         assert (found.joined_at, found.active_at) == (1, 1)
 
+    def test_an_agent_does_not_continue_the_stay_of_a_person(self) -> None:
+        """It may take over the identity, but has its own time."""
+        found = who("A", Joined(1, info("A")), Left(14, "PA_A"), Joined(15, agent("A", joined=15, sid="PA_2")))
+
+        assert (found.joined_at, found.active_at) == (15, 15)
+
     @pytest.mark.parametrize(
         ("events", "joined_at"),
         [
