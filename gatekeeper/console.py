@@ -73,7 +73,9 @@ class Console:
         self._board, self._keeper, self._access, self._wall = board, keeper, access, wall
         self._inside, self._evict = inside, evict
         there = [name for name in FILES if (PAGE / name).is_file()]
-        self._files = {name: gzip.compress((PAGE / name).read_bytes(), mtime=0) for name in there}
+        packed = {name: gzip.compress((PAGE / name).read_bytes(), mtime=0) for name in there}
+        self._files = {name: (each, f'W/"{hashlib.sha256(each).hexdigest()}"') for name, each in packed.items()}
+        """By name: what it contains, packed, and its tag."""
         page = PAGE / ("index.html" if len(there) == len(FILES) else "missing.html")
         self._index = page.read_text(encoding="utf-8").replace("<!--modules-->", MODULES)
         if evict:
@@ -141,7 +143,7 @@ class Console:
         name = request.path_params["name"]
         if name not in self._files:
             return self._guarded(Response(status_code=HTTPStatus.NOT_FOUND))
-        content, tag = self._files[name], f'W/"{hashlib.sha256(self._files[name]).hexdigest()}"'
+        content, tag = self._files[name]
         headers = {"cache-control": "no-cache", "etag": tag, "vary": "accept-encoding"}
         if request.headers.get("if-none-match") == tag:
             return self._guarded(Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers))
