@@ -277,10 +277,10 @@ class People:
     """The job identities that a dispatch proved to be ours. A server that restarts forgets its dispatches."""
     _humans_came: bool = False
     _sorted: dict[str, Member] = field(default_factory=dict)
-    """Those of whom something may have changed since what they are was last settled."""
+    """The participants that may have changed since their roles were last settled."""
 
     def configure(self, named: Named) -> None:
-        """Take in whom the configuration names."""
+        """Take in the participants that the configuration names."""
         self.named = named
         for member in self._members.values():
             self.sort(member)

@@ -164,7 +164,7 @@ class Tracker:
     def configure(
         self, at: Instant, *, named: Named | None = None, hears: bool = False, ignored: Collection[str] = ()
     ) -> None:
-        """Take in the configuration in force: whom it names, whether it listens, which tracks are no one's voice."""
+        """Take in the configuration: the participants it names, whether it listens, which tracks are no one's voice."""
         named = named or Named()
         if named != self._people.named:
             self._people.configure(named)

@@ -38,7 +38,7 @@ class ServerClock:
             self._epoch = epoch
 
     def seen(self, sid: str) -> None:
-        """Take in a participant of whom it isn't known when it was announced."""
+        """Take in a participant whose announcement has no known date."""
         self._seen[sid] = None
         if len(self._seen) > REMEMBERED:
             self._seen.popitem(last=False)

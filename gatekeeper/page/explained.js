@@ -3,7 +3,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { Evict } from "./acting.js";
 import { html, utc } from "./common.js";
 
-/** Explain what is chosen: a participant, or one verdict or record of it. It is told anew while the room changes. */
+/** Explain what is chosen: a participant, or one verdict or record of it. It is told again while the room changes. */
 export function Explained({ room, at, chosen, said, close }) {
   const [told, setTold] = useState(null);
   const heading = useRef(null);
