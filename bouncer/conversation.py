@@ -92,10 +92,13 @@ class Conversation:
         self._speaking.pop(voice.member.info.sid, None)
         voice.heard = voice.unanswered_since = voice.chatting_since = None
 
-    def watch_anew(self) -> None:
-        """Forget what rests on having watched without a gap."""
+    def watch_anew(self, at: Instant) -> None:
+        """Forget what rests on having watched without a gap. An agent that speaks on chats from now on."""
+        a_human_speaks = self._a_human_speaks()
         for voice in self._voices.values():
             voice.unanswered_since = voice.chatting_since = voice.chatted = voice.spoke_since = None
+            if voice.speaking_since is not None and self._role(voice) is Role.AGENT and not a_human_speaks:
+                voice.chatting_since = at
 
     def recall(self, voice: Voice, at: Instant) -> None:
         """Take in that other attributes of a participant may change who speaks: a call was answered."""

@@ -188,7 +188,7 @@ class Tracker:
         if believe_nothing:
             for known in self._here.values():
                 known.alive_at = known.member.info.joined_at
-        self._conversation.watch_anew()
+        self._conversation.watch_anew(at)
         self._make_anew()
 
     def _believe(self, earlier: Earlier) -> None:

@@ -5,7 +5,7 @@ A bouncer may learn of things late, so it may act later than the truth would hav
 an eviction has to be so as far as the bouncer could know; what speaks against it counts once it was told.
 """
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from collections.abc import Set as AbstractSet
 from math import inf
 
@@ -367,11 +367,9 @@ def _chatted(view: View, rule: Rule, who: Known, speeches: list[Speech], before:
     silent_since = view.watching_since
     for human in speeches:
         silent_since = max(silent_since, inf if human.until is None else human.until)
-    spoken = silent_since > view.watching_since
     spoke: dict[str, list[tuple[float, float]]] = {}
     for known in view.group:
-        # Of what began before we were connected again it isn't known when; it is once a person has spoken since.
-        for speech in (s for s in known.speech if s.told_at >= view.watching_since or spoken):
+        for speech in known.speech:
             until = inf if speech.until is None else speech.until
             if until > silent_since:
                 spoke.setdefault(known.member.sid, []).append((max(speech.since, silent_since), until))
@@ -559,6 +557,13 @@ def is_last(view: View, meaning: Meaning, who: Known) -> bool:
     sent = {member.sid for _, member in view.line.sent if not member.here} | view.line.leaving
     others = [k for k in view.agents if k is not who and k.member.sid not in sent and not view.orphan(k)]
     return all(meaning.exempts(k) for k in others)
+
+
+def may_be_kept(line: Line, meaning: Meaning, due: Container[str]) -> bool:
+    """Return True if one of those that are due stays for the people who are here, as there is no other agent."""
+    view = View(line)
+    company = [k for k in view.agents if not (meaning.exempts(k) or view.orphan(k))]
+    return meaning.keep_last and bool(view.humans) and all(k.member.sid in due for k in company)
 
 
 def interrupted(view: View, who: Known) -> bool:

@@ -36,7 +36,17 @@ from tests.simulation.livekit import (
     is_agent,
 )
 from tests.simulation.meaning import TOGETHER, Meaning
-from tests.simulation.oracle import EPSILON, age, forgotten, is_bouncer, is_surplus, objection, overdue, undeniable
+from tests.simulation.oracle import (
+    EPSILON,
+    age,
+    forgotten,
+    is_bouncer,
+    is_surplus,
+    may_be_kept,
+    objection,
+    overdue,
+    undeniable,
+)
 from tests.virtual import VirtualLoop
 
 SEVERAL = 0.25
@@ -712,13 +722,16 @@ class Bouncer:
         )
         if known_at > now - PROMPT or self.spent() + len(self.trying.keys() - self.paid) >= meaning.budget:
             return ()
-        return [
-            what
-            for sid, what in undeniable(line, meaning, now - PROMPT, self.trying.keys()).items()
-            if sid not in self.trying
-            and self.not_before.get(sid, 0.0) < now - LONGEST_PAUSE
-            and not self.has_its_share(sid, meaning.budget)
-        ]
+        owed = undeniable(line, meaning, now - PROMPT, self.trying.keys())
+        waiting = {sid for sid in owed if self.has_its_share(sid, meaning.budget)}
+        late = {
+            sid: what
+            for sid, what in owed.items()
+            if sid not in self.trying.keys() | waiting and self.not_before.get(sid, 0.0) < now - LONGEST_PAUSE
+        }
+        # Of all that are due, one may be kept: the others wait, and it stays.
+        kept = waiting and len(late) == 1 and may_be_kept(line, meaning, owed)
+        return () if kept else late.values()
 
     def spent(self) -> int:
         """Return how much of the budget of a minute is spent, or was a moment ago."""

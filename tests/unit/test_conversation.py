@@ -19,6 +19,7 @@ from bouncer.events import (
     Publication,
     Published,
     Signal,
+    Stalled,
     Transcribed,
 )
 from tests.told import (
@@ -434,6 +435,12 @@ class TestChatter:
             ),
             pytest.param([*said("A", 20, 25), heard(26, "B"), Left(30, "PA_B")], None, id="the second one left"),
             pytest.param([*said("A", 20, 25), *said("B", 26, 27), Connected(30, ME, (A,))], None, id="we were blind"),
+            pytest.param(
+                [heard(20, "A"), heard(21, "B"), Stalled(30)], 30, id="both go on after a time that went unwatched"
+            ),
+            pytest.param(
+                [heard(20, "A"), heard(21, "B"), heard(22, "ana"), Stalled(30)], None, id="and a human speaks on too"
+            ),
             pytest.param(
                 [*said("A", 20, 25), *said("stream", 26, 27), heard(28, "B")], 28, id="an ingress is no human"
             ),
