@@ -454,8 +454,8 @@ MUTANTS = (
     mutant(
         "one that was evicted goes on with its stay",
         "bouncer.tracker.Tracker._first_sight",
-        "A and self._evicted_at.get(B, C) <= D",
-        "A",
+        "A and B and self._evicted_at.get(C, D) <= E",
+        "A and B",
         seen_by="test_a_stay_goes_on_unless_it_was_ended",
     ),
     mutant(

@@ -542,6 +542,8 @@ class Bouncer:
         """Whom it is evicting, by sid, and the rule."""
         self.together: dict[str, tuple[str, set[str], set[str]]] = {}
         """By sid: the policy that decided on it and others, which others, and which of them had to go for certain."""
+        self.owed_since: dict[str, float] = {}
+        """When another was first sent away that was decided on together with one, by sid."""
         self.spared_at = 0.0
         """When an eviction last ended without one: its share of the budget is free again, and it stays in its group."""
         self.config: Any = None
@@ -646,6 +648,7 @@ class Bouncer:
             rules = self.meaning.rules if self.meaning else ()
             spares = any(r.policy == policy == "lone_chatter" and r["keep"] == "oldest" for r in rules)
             if self.meaning and not (spares and self.trying.keys() - others):
+                self.owed_since = dict.fromkeys(certain, self.room.loop.time()) | self.owed_since
                 self.line.owed |= dict.fromkeys(certain, self.meaning)
 
     def count_calls(self) -> None:
@@ -698,7 +701,8 @@ class Bouncer:
             return
         # Our clock may date it later than it was.
         owed = undeniable(line, meaning, self.room.loop.time() - line.skew - EPSILON, self.trying.keys())
-        if sid in owed:
+        # What is called off as the other is sent is decided on again, and owed then.
+        if sid in owed and self.owed_since.get(sid) != self.room.loop.time():
             self.room.broken("nothing is called off for no reason", owed[sid])
 
     def obeys(self) -> bool:
