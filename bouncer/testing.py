@@ -46,7 +46,7 @@ def room(*participants: Participant, **facts: Any) -> Room:
 
 
 def due(verdicts: Iterable[Verdict]) -> dict[str, Instant]:
-    """Who has to be out by when: identities and the earliest of their due dates."""
+    """The agents that have to leave: identities, each with the earliest of its due dates."""
     earliest: dict[str, Instant] = {}
     for verdict in verdicts:
         identity = verdict.participant.identity

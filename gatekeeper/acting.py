@@ -92,7 +92,7 @@ class Acting:
         try:
             config = self._load(layers)
         except ConfigError as error:
-            raise NotEvicted(f"the room's configuration is refused, so whom it exempts isn't known: {error}") from None
+            raise NotEvicted(f"the room's configuration is refused, so its exemptions aren't known: {error}") from None
         hand = ByHand(self._project, room, self._agent_name, config)
         await hand.look()
         decision = hand.decide(agent.identity, agent.sid, f"{REASON}: {agent.reason}")

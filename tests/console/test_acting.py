@@ -1,4 +1,4 @@
-"""Evicting by hand from the console: whom it refuses, and what is known of it afterwards."""
+"""Evicting by hand from the console: what it refuses, and what is known of it afterwards."""
 
 import json
 import time

@@ -160,7 +160,7 @@ async def test_lanes_are_walked_and_explained_by_keyboard(browser: Browser) -> N
 
 
 async def test_another_configuration_is_tried_and_changes_nothing(browser: Browser) -> None:
-    """It says whom it would evict now and later, by what the bouncer knows; a bad one is refused as `check` does it."""
+    """It says which agents would leave now and later, by what the bouncer knows; `check`'s errors refuse a bad one."""
     long = {"idle_timeout": {"timeout": 3600}}
     bench = idle_room()
     bench.configure(policies=long)

@@ -184,7 +184,7 @@ def test_the_law_can_be_broken() -> None:
 
 @pytest.mark.parametrize(("role_at", "due"), [(0, 13), (40, 43)])
 def test_a_person_by_the_configurations_word(role_at: float, due: float) -> None:
-    """An operator whom an attribute or another configuration has made a person just now gives the agents their time."""
+    """An operator who just became a person, by an attribute or another configuration, gives the agents their time."""
     house = room(agent("A", joined=10), human("op-1", joined=5, role_at=role_at))
 
     assert dues(house, Rule(policy=HumanTakeover(identity=("op-*",), grace=3))) == {"PA_A": due}

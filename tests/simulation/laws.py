@@ -17,7 +17,7 @@ def check(patrol: Patrol, decided: Decided, random: Random) -> str:
     if not patrol.tracker.unsure and situation.at(at) != decision:
         return "decided again, it is another decision"
     later = random.choice((0.5, 5.0, 100.0))
-    # Alone, a rule may evict whom all rules together keep as the last agent.
+    # Alone, a rule may evict the agent that all rules together keep as the last one.
     earliest = () if guards.keep_last_agent else ((laws.test_4_each_at_most_once_and_the_earliest_due_wins, ()),)
     tests: tuple[tuple[Any, tuple[Any, ...]], ...] = (
         (laws.test_1_time_only_adds_evictions, (later,)),

@@ -259,7 +259,7 @@ class Known:
 
 
 def names_principal(known: Known) -> str:
-    """Of whom it may be the avatar; "" if of no one."""
+    """The identity of the agent whose avatar it may be; "" if there is none."""
     member = known.member
     service = member.kind in (Kind.EGRESS, Kind.INGRESS)
     nameless = not member.simulated and not known.name and not known.job and not service
@@ -627,9 +627,9 @@ class Line:
         self.decided: dict[str, bool] = {}
         """Whom our patrol ever decided to evict, and whether as another's avatar."""
         self.successors: set[str] = set()
-        """The dispatches of those whom we sent for to take over: what doesn't come is taken back."""
+        """The dispatches of the successors that we sent for: one that doesn't come is deleted."""
         self.leaving: set[str] = set()
-        """Those of them for whom it was sent, while the attempt lasts."""
+        """Those of them for which it was sent, while the attempt lasts."""
         self.sent: list[tuple[float, Member]] = []
         """Whom we sent an eviction for, and when."""
         self.group: dict[str, str] = {}
@@ -637,7 +637,7 @@ class Line:
         self.owed: dict[str, Meaning] = {}
         """Those of them who have to go, by sid, as long as that is what the metadata mean."""
         self.evicted: set[str] = set()
-        """Those of them of whom we know that it was our doing that they left."""
+        """Those of them that left because of us, as far as we know."""
         self.read: dict[str, float] = {}
         """As of when each identity was last asked for by itself."""
         self.lists: list[float] = []
@@ -691,7 +691,7 @@ class Line:
             self.later(0.01, do)
 
     def _lack_all(self, as_of: float) -> None:
-        """A list comes in: whom it doesn't show, it lacks."""
+        """A list comes in: participants that it doesn't show are missing."""
         for known in self.known.values():
             known.lacked_at = as_of if known.lacked_at is None else known.lacked_at
 
@@ -901,7 +901,7 @@ class Line:
         return known.member.identity in self.shown_jobs.get(dispatch, ())
 
     def claims(self, known: Known) -> str:
-        """Of whom it may be the avatar, if the metadata allow it to be one; "" if of no one."""
+        """The agent whose avatar it may be, if the metadata allow it to be one; "" if there is none."""
         avatars = self.meanings[-1][1].avatars if self.meanings else None
         return names_principal(known) if avatars is None or selects(avatars, known) else ""
 
@@ -996,7 +996,7 @@ class Line:
         if not member.audio:
             if member.works == "whisper":
                 return
-            # Whoever has no track is told to be silent.
+            # A participant without a track is reported as silent.
             self.tell(Heard(self.server.loop.time(), member.sid, speaking=False))
             return
         known, loud = self.known[member.sid], member.speaking_since is not None

@@ -236,7 +236,7 @@ MUTANTS = (
     mutant("ignore keep_last_agent", "bouncer.decide._held", "A.sid == last", "False"),
     mutant("report again and again", "bouncer.guard.history.History.report", "self._handled.add(A)", "None"),
     mutant(
-        "forget whom we removed",
+        "forget the agents that we removed",
         "bouncer.tracker.Tracker._note_eviction",
         "self._evicted_at[A] = at",
         "self._evicted_at[A] = -1e6",

@@ -98,7 +98,8 @@ class View:
     ) -> None:
         """Take it down; `together` with those who were sent away a moment ago.
 
-        Who is sent away together is judged as if all were still here: one alone would be no chatter, and no hand-off.
+        Agents that are sent away together are judged as if all were still here: one alone would be no chatter, and no
+        hand-off.
         With `owing`, what is over by now makes no one due. If only what was `told` counts, people who left are here
         until then, and a freeze is a gap in watching. The sids in `without` count as gone.
         """
@@ -113,7 +114,7 @@ class View:
         self.here = [k for k in here if holders[k.member.identity] is k]
         """Who may be believed to be here: whose leaving was not told, and not to be seen in the last list."""
         self.humans = [k for k in self.all if self.person(k) and (k.member.here or told) and not k.left_told]
-        """The people who truly are here, and whom the bouncer was told of."""
+        """The people who truly are here, as far as the bouncer was told of them."""
         self.principals = {k.member.identity for k in self.here if not self.claims(k)}
         self.agents = [
             k
@@ -129,7 +130,7 @@ class View:
         self.group = self.agents + [k for k in self.all if k.member.sid in gone and k not in self.agents]
 
     def claims(self, known: Known) -> str:
-        """Of whom it may be the avatar; "" if of no one."""
+        """The identity of the agent whose avatar it may be; "" if there is none."""
         sid = known.member.sid
         if sid not in self._claims:
             self._claims[sid] = self.line.claims(known)
@@ -317,7 +318,7 @@ def empty_room(view: View, rule: Rule, who: Known) -> Iterator[float]:
     joined = who.since
     if view.humans:
         return
-    # Who was only ever announced may have been a bot: the agent grant is shown in lists only.
+    # A participant that was only ever announced may have been a bot: the agent grant is shown in lists only.
     people = [
         k
         for k in view.all

@@ -153,11 +153,11 @@ def bad_metadata(random: Random) -> str:
 
 
 def change(
-    random: Random, ours: Mapping[str, Any], theme: str, whom: str = ""
+    random: Random, ours: Mapping[str, Any], theme: str, exempt: str = ""
 ) -> tuple[str, Meaning | None, Mapping[str, Any]]:
     """Other metadata: the text, what it means if it is valid, and the value of our key from then on."""
     theirs = 0 if any(key in ours for key in WHO_IS_WHO) else 1
-    weights = (3, 1, theirs, 8, 8) if whom else (3, 1, theirs, 3, 0)
+    weights = (3, 1, theirs, 8, 8) if exempt else (3, 1, theirs, 3, 0)
     what = random.choices(("new", "bad", "theirs", "mode", "exempt"), weights)[0]
     match what:
         case "bad":
@@ -167,7 +167,7 @@ def change(
         case "mode":
             ours = {**ours, "mode": random.choice(("enforce", "enforce", "dry_run", "off"))}
         case "exempt":
-            ours = {**ours, "exempt": {"identity": [whom]}}
+            ours = {**ours, "exempt": {"identity": [exempt]}}
         case _:
             ours = configuration(random, theme=theme, before=ours)
     return metadata(ours, random), Meaning(ours), ours

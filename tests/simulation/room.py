@@ -485,9 +485,9 @@ class Room:
             facts = {}
         self.server.join(member.identity, publishes=self.random.random() < 0.5, **facts)
 
-    def change(self, whom: str = "") -> None:
+    def change(self, exempt: str = "") -> None:
         """The metadata change."""
-        text, meaning, self.ours = plan.change(self.random, self.ours, self.theme, whom)
+        text, meaning, self.ours = plan.change(self.random, self.ours, self.theme, exempt)
         self.server.write_metadata(text, meaning)
 
     def spite(self, line: Line, member: Member) -> None:
@@ -697,7 +697,7 @@ class Bouncer:
         line, meaning = self.line, self.meaning
         others = self.trying.keys() - {sid}
         if meaning is None or line.losing or line.blind or self.obeys() or (meaning.keep_last and others):
-            # Who is the last agent may depend on the others that are leaving.
+            # Which agent is the last may depend on the others that are leaving.
             return
         # Our clock may date it later than it was.
         owed = undeniable(line, meaning, self.room.loop.time() - line.skew - EPSILON, self.trying.keys())

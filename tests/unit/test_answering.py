@@ -1,4 +1,4 @@
-"""A bouncer's answers, without a server: what is sent to whom, and how often."""
+"""A bouncer's answers, without a server: what each asker is sent, and how often."""
 
 import asyncio
 import secrets
@@ -30,7 +30,7 @@ class Room:
 
     def __init__(self) -> None:
         self.packets: list[tuple[str, bytes]] = []
-        """What was sent, and to whom."""
+        """What was sent, and its receivers."""
         self.broken = False
         self.local_participant = SimpleNamespace(identity=ME.identity, publish_data=self._publish)
         self._handler: Callable[[Any], None] | None = None

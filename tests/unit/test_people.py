@@ -324,7 +324,7 @@ class TestMayServe:
                 [dispatched(16, job("B", "assistant", serves="ana"))], False, id="and another's job is listed"
             ),
             pytest.param([dispatched(11, ROOMS)], False, id="its job is the room's"),
-            pytest.param([dispatched(11, ANAS)], False, id="whom its job serves is known"),
+            pytest.param([dispatched(11, ANAS)], False, id="the participant that its job serves is known"),
             pytest.param([dispatched(11, ROOMS), dispatched(12)], False, id="its dispatch is deleted"),
             pytest.param([dispatched(16, ANAS, ROOMS)], True, id="either may be its job"),
             pytest.param([dispatched(16, ROOMS, job("A", "assistant", "AD_3"))], False, id="either is the room's"),
