@@ -13,6 +13,7 @@ from bouncer import earlier
 from bouncer.adapter.calls import RoomCalls
 from bouncer.adapter.clock import SleepWatch, WallClock
 from bouncer.adapter.drain import Drain
+from bouncer.adapter.endings import CLOSED_WITHIN, hangs
 from bouncer.adapter.health import Health, RoomStatus
 from bouncer.adapter.line import LineHistory
 from bouncer.adapter.records import joined
@@ -84,6 +85,7 @@ class LiveKitRoom:
         Raises: TimeoutError if the connection can't be made; the framework's errors if it is refused.
         """
         self._room_sid = self._ctx.job.room.sid
+        self._limit_disconnecting()
         traffic = Traffic(self._room, self.calls.clock, patrol.tell)
         self._follow(patrol, traffic)
         try:
@@ -135,12 +137,26 @@ class LiveKitRoom:
             patrol.close()
             for task in self._background:
                 task.cancel()
-            await asyncio.gather(*self._background, return_exceptions=True)
+            if self._background and (await asyncio.wait(self._background, timeout=CLOSED_WITHIN))[1]:
+                hangs("background task", self._ctx.job.room.name)
             if self._line.is_untimely_end(self._loop.time()) and not self.calls.resigned:
                 self._request_successor(self._ctx.job, metadata=to_carry())
 
         self._health.guard(self._status)
         self._ctx.add_shutdown_callback(close)
+
+    def _limit_disconnecting(self) -> None:
+        """Have the framework wait for the end of the connection no longer than for any other part of a job's end."""
+        disconnect = self._room.disconnect
+
+        async def limited(**options: Any) -> None:
+            try:
+                async with asyncio.timeout(CLOSED_WITHIN):
+                    await disconnect(**options)
+            except TimeoutError:
+                hangs("connection", self._ctx.job.room.name)
+
+        self._room.disconnect = limited  # type: ignore[method-assign]
 
     async def _reconfigure(self, patrol: Patrol) -> None:
         """Take in metadata that changed while we reconnected, unless the server has only forgotten it.

@@ -26,6 +26,7 @@ from livekit.rtc._ffi_client import FfiClient
 from bouncer.adapter.answering import Answers
 from bouncer.adapter.calls import CallBudget, Calls, RoomCalls
 from bouncer.adapter.drain import Drain
+from bouncer.adapter.endings import Endings
 from bouncer.adapter.health import Health
 from bouncer.adapter.orphans import Orphans
 from bouncer.adapter.replacements import Replacements
@@ -80,6 +81,8 @@ class BouncerServer(AgentServer):
             lambda: self._budget.spend(self._loop.time(), urgent=False),
             self._guard_again,
         )
+        self._endings = Endings(lambda: self._proc_pool.processes)
+        self._watching: asyncio.Task[None] | None = None
         self._health = Health()
         self._closing = ClosingErrors()
         logging.getLogger("livekit").addFilter(self._closing)
@@ -201,6 +204,9 @@ class BouncerServer(AgentServer):
         await self._orphans.end()
         await self._replacements.end()
         await super().aclose()
+        if self._watching:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
         if self.webhook and self._posting:
             await self.webhook.drain()
             self._posting.cancel()
@@ -208,6 +214,10 @@ class BouncerServer(AgentServer):
             self._posting = None
         if self.traces:
             await asyncio.to_thread(self.traces.close)
+        if self._endings.hang:
+            # Python would wait for their threads for ever.
+            logging.shutdown()
+            os._exit(0)
 
     def request_successor(self, job: agent.Job, *, never_began: bool = False, metadata: str | None = None) -> None:
         """Have a successor take the place of a job that ends though no one wants that. From the job's own thread."""
@@ -228,6 +238,7 @@ class BouncerServer(AgentServer):
 
     def _registered(self, *_: object) -> None:
         self._known_to_server = True
+        self._watching = self._watching or self._loop.create_task(self._endings.run())
         self._health.registered()
         self._replacements.registered()
         if self._api:

@@ -43,6 +43,7 @@ class LogEvent(StrEnum):
     NOT_REPLACED = "not replaced"
     ORPHAN_FOUND = "orphaned room found"
     ORPHANS_NOT_SOUGHT = "orphaned rooms not sought"
+    CLOSING_HANGS = "closing hangs"
     SURPLUS_TAKEN_BACK = "surplus taken back"
 
     CANNOT_HEAR = "cannot hear a participant"
