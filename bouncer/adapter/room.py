@@ -10,10 +10,10 @@ from livekit.agents import AutoSubscribe, JobContext
 from livekit.protocol import agent
 
 from bouncer import earlier
+from bouncer.adapter import endings
 from bouncer.adapter.calls import RoomCalls
 from bouncer.adapter.clock import SleepWatch, WallClock
 from bouncer.adapter.drain import Drain
-from bouncer.adapter.endings import CLOSED_WITHIN, hangs
 from bouncer.adapter.health import Health, RoomStatus
 from bouncer.adapter.line import LineHistory
 from bouncer.adapter.records import joined
@@ -137,8 +137,8 @@ class LiveKitRoom:
             patrol.close()
             for task in self._background:
                 task.cancel()
-            if self._background and (await asyncio.wait(self._background, timeout=CLOSED_WITHIN))[1]:
-                hangs("background task", self._ctx.job.room.name)
+            if self._background and (await asyncio.wait(self._background, timeout=endings.CLOSED_WITHIN))[1]:
+                endings.hangs("background task", self._ctx.job.room.name)
             if self._line.is_untimely_end(self._loop.time()) and not self.calls.resigned:
                 self._request_successor(self._ctx.job, metadata=to_carry())
 
@@ -151,10 +151,10 @@ class LiveKitRoom:
 
         async def limited(**options: Any) -> None:
             try:
-                async with asyncio.timeout(CLOSED_WITHIN):
+                async with asyncio.timeout(endings.CLOSED_WITHIN):
                     await disconnect(**options)
             except TimeoutError:
-                hangs("connection", self._ctx.job.room.name)
+                endings.hangs("connection", self._ctx.job.room.name)
 
         self._room.disconnect = limited  # type: ignore[method-assign]
 

@@ -12,16 +12,16 @@ from livekit import rtc
 AGENT = Path(__file__).parents[2] / "agent.py"
 sys.path.insert(0, str(AGENT.parent))
 
-from bouncer.adapter import endings, room  # noqa: E402 - they are found only now
+from bouncer.adapter import endings  # noqa: E402 - it is found only now
 
 
-async def hang(_: rtc.Room, **__: Any) -> None:
+async def hang(self: rtc.Room, *, reason: Any = None) -> None:  # noqa: ARG001 - theirs
     """Wait in a thread, which nothing cancels."""
     await asyncio.to_thread(time.sleep, 3600)
 
 
 if __name__ == "__main__":
-    room.CLOSED_WITHIN = 1.0
+    endings.CLOSED_WITHIN = 1.0
     endings.ENDED_WITHIN = 5.0
     rtc.Room.disconnect = hang  # type: ignore[method-assign]
     runpy.run_path(str(AGENT), run_name="__main__")
