@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
@@ -19,6 +19,10 @@ from tests.e2e.world import POLL, Member, World
 AT_ONCE = {"bouncer": {"policies": {"duplicates": {"grace": 0, "wait_for_life": 0}}}}
 LIMIT = 120.0
 """Seconds to wait for what should take a few; the tests print how long it took."""
+ROOMS, OPENED = 40, 5
+"""Rooms of a deploy, and how many of them are opened at the same time."""
+MOMENT = 30.0
+"""Seconds that such a room is unguarded only if something is wrong; the test prints for how long it was."""
 
 
 class Landscape:
@@ -29,11 +33,12 @@ class Landscape:
     ) -> None:
         self.cluster, self.server, self.client = nodes, server, client
         self.workers: list[Worker] = []
-        self._stack, self._folder = stack, folder
+        self._stack, self._folder, self._hired = stack, folder, 0
 
     async def hire(self) -> Worker:
         """Start a worker."""
-        log_file = self._folder / f"worker {len(self.workers) + 1}"
+        self._hired += 1
+        log_file = self._folder / f"worker {self._hired}"
         hired = await self._stack.enter_async_context(worker(AGENT, self.server, log_file=log_file))
         self.workers.append(hired)
         return hired
@@ -43,6 +48,22 @@ class Landscape:
         world = await self._stack.enter_async_context(World(self.server, self.client))
         await world.open(AT_ONCE)
         return Guarded(world, await world.human("h"), await world.agent("A"))
+
+    async def quiet(self) -> World:
+        """Open a room without anyone, and wait until a bouncer guards it."""
+        world = await self._stack.enter_async_context(World(self.server, self.client))
+        agents = [api.RoomAgentDispatch(agent_name="bouncer")]
+        await self.client.room.create_room(api.CreateRoomRequest(name=world.room, agents=agents))
+        await world.until(world.guarding, "a bouncer guards the room", within=LIMIT)
+        return world
+
+    def nodes_of(self, worlds: Iterable[World]) -> set[str]:
+        """Return the nodes that these rooms are on."""
+        return {self.cluster.node_of(world.room) for world in worlds}
+
+    def guards(self, guard: Worker, room: World) -> bool:
+        """Return True if a worker has guarded a room."""
+        return any((line["message"], line.get("lk.pii.room_name")) == ("guarding", room.room) for line in guard.log)
 
 
 class Guarded:
@@ -83,6 +104,41 @@ class Guarded:
         return {member.identity for member in (self.person, self.first) if member.reason == reason}
 
 
+class Gaps:
+    """For how long rooms have had no bouncer that guards them, as the server lists who is there.
+
+    A bouncer that hands its room over takes its claim back and guards on, until its successor claims the room.
+    """
+
+    def __init__(self, worlds: Sequence[World]) -> None:
+        self.longest = 0.0
+        self.looks = 0
+        self._worlds = worlds
+        self._claimed: set[str] = set()
+        self._seen_at = dict.fromkeys((world.room for world in worlds), time.monotonic())
+        self._missing: set[str] = set()
+
+    async def watch(self) -> None:
+        """Look at all rooms again and again, until cancelled."""
+        while True:
+            for world in self._worlds:
+                await self._look(world)
+            self.looks += 1
+            await asyncio.sleep(POLL)
+
+    async def _look(self, world: World) -> None:
+        listed = await world.listed()
+        self._claimed |= {info.sid for info in listed.values() if info.attributes.get("bouncer.guarding")}
+        now = time.monotonic()
+        if not self._claimed & {info.sid for info in listed.values()}:
+            self._missing.add(world.room)
+            return
+        if world.room in self._missing:
+            self._missing.discard(world.room)
+            self.longest = max(self.longest, now - self._seen_at[world.room])
+        self._seen_at[world.room] = now
+
+
 @pytest_asyncio.fixture(loop_scope="session")
 async def landscape(tmp_path: Path) -> AsyncIterator[Landscape]:
     """Run two nodes and two workers."""
@@ -114,3 +170,92 @@ async def test_rooms_of_a_killed_node_are_guarded_again(
     assert len({landscape.cluster.node_of(room.world.room) for room in rooms}) == 1
     with capsys.disabled():
         print(f"\na node was killed: all {len(rooms)} rooms evict again after {took:.1f} s", end="")
+
+
+@pytest.mark.timeout(420)
+async def test_rooms_of_a_killed_worker_are_guarded_again(
+    landscape: Landscape, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once another worker starts in its place; the rooms of the one that lives keep their bouncers."""
+    killed, alive = landscape.workers
+    lost: list[Guarded] = []
+    kept: list[Guarded] = []
+    while not (lost and kept and len(landscape.nodes_of(room.world for room in lost + kept)) > 1):
+        room = await landscape.room()
+        await room.evicts()
+        (lost if landscape.guards(killed, room.world) else kept).append(room)
+    before = {room.world.room: set((await room.world.guarding()).values()) for room in lost + kept}
+
+    killed.kill()
+    killed_at = time.monotonic()
+    await landscape.hire()
+
+    async def guarded_again(room: Guarded) -> float:
+        async def successor() -> set[str]:
+            return set((await room.world.guarding()).values()) - before[room.world.room]
+
+        await room.world.until(successor, "a new bouncer guards the room", within=LIMIT)
+        return time.monotonic() - killed_at
+
+    took = await asyncio.gather(*map(guarded_again, lost))
+    await asyncio.gather(*(room.evicts() for room in lost + kept))
+    for room in kept:
+        assert set((await room.world.guarding()).values()) == before[room.world.room]
+        assert landscape.guards(alive, room.world)
+    with capsys.disabled():
+        print(f"\na worker was killed: {len(lost)} rooms were guarded again after {max(took):.1f} s", end="")
+
+
+@pytest.mark.timeout(420)
+async def test_a_rolling_deploy(landscape: Landscape, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both workers are replaced, one after the other, while they guard 40 rooms, some of which evict all the time.
+
+    Each has one bouncer in the end.
+    """
+    acting = [await landscape.room(), await landscape.room()]
+    worlds = [room.world for room in acting]
+    while len(worlds) < ROOMS:
+        worlds += await asyncio.gather(*(landscape.quiet() for _ in range(min(OPENED, ROOMS - len(worlds)))))
+    assert len(landscape.nodes_of(worlds)) == len(landscape.cluster.nodes)
+
+    gaps, deployed = Gaps(worlds), asyncio.Event()
+
+    async def evicting(room: Guarded) -> None:
+        while not deployed.is_set():
+            await room.evicts(told=False)
+
+    watching = asyncio.create_task(gaps.watch())
+    busy = [asyncio.create_task(evicting(room)) for room in acting]
+    began = time.monotonic()
+    old = tuple(landscape.workers)
+    for leaving in old:
+        await landscape.hire()
+        leaving.terminate()
+        assert await leaving.exited(within=LIMIT) == 0
+    took = time.monotonic() - began
+    deployed.set()
+    await asyncio.gather(*busy)
+
+    for world in worlds:
+        await world.until(lambda world=world: one_bouncer(world), "it has one bouncer", within=LIMIT)  # type: ignore[misc]
+        assert any(landscape.guards(guard, world) for guard in landscape.workers if guard not in old)
+    await asyncio.gather(*(room.evicts() for room in acting))
+    watching.cancel()
+    with suppress(asyncio.CancelledError):
+        await watching
+    assert gaps.longest < MOMENT
+    await asyncio.gather(*(world.close() for world in worlds))  # so that the workers have nothing to hand over
+    assert not [line for guard in landscape.workers for line in guard.log if line["message"] == "handed to no one"]
+    with capsys.disabled():
+        unguarded = f"for {gaps.longest:.1f} s at most" if gaps.longest else "in none"
+        print(
+            f"\na deploy of two workers with {ROOMS} rooms took {took:.1f} s; "
+            f"no bouncer guarded a room {unguarded} of {gaps.looks} looks at each",
+            end="",
+        )
+
+
+async def one_bouncer(world: World) -> bool:
+    """Return True if exactly one bouncer is in the room, and it guards it."""
+    bouncers = [info for info in (await world.listed()).values() if info.attributes.get("lk.agent_name") == "bouncer"]
+    return len(bouncers) == 1 and bool(bouncers[0].attributes.get("bouncer.guarding"))
