@@ -6,14 +6,15 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-import pytest
 from livekit import api, rtc
 
 from devserver import Server, Worker, worker
 from tests.e2e.listener import encrypting
+from tests.e2e.scenes import at_once
 from tests.e2e.test_traffic import picture, track
 from tests.e2e.world import Job, Member, World
 
@@ -71,7 +72,7 @@ async def old_caption(writer: Member, speaker: str) -> None:
     await writer.room.local_participant.publish_transcription(told)
 
 
-@pytest.mark.parametrize("state", ["listening", ""])
+@at_once("state", ["listening", ""])
 async def test_a_transcriber_is_at_work_while_it_writes(world: World, state: str) -> None:
     """It writes in the speaker's name, has no audio track, and is `listening` for ever. Once it stops, it is idle."""
     await world.open(house(idle_timeout={"timeout": IDLE}))
@@ -113,7 +114,7 @@ PUBLISH: Mapping[str, Work] = {
 }
 
 
-@pytest.mark.parametrize("state", ["listening", ""])
+@at_once("state", ["listening", ""])
 async def test_pictures_texts_data_video_and_robots_are_no_silence(world: World, state: str) -> None:
     """What they send counts as work. What flows on a video or data track is not looked at, so they are held."""
     await world.open(house(idle_timeout={"timeout": IDLE}))
@@ -170,12 +171,12 @@ async def test_an_encrypted_agent_is_not_idle(world: World) -> None:
         await world.gone("secret")
 
 
-@pytest.mark.parametrize("kind", ["PARTICIPANT", "PUBLISHER"])
+@at_once("kind", ["PARTICIPANT", "PUBLISHER"])
 async def test_one_agent_for_each_person_is_right(world: World, server: Server, tmp_path: Path, kind: str) -> None:
     """By default, none of them is a duplicate. One that must leave takes no other with it: they share a dispatch."""
     name = f"helper-{world.room}"
     script, settings = HERE / "per_person_agent.py", {"AGENT_NAME": name, "JOB_TYPE": kind}
-    async with worker(script, server, env=settings, log_file=tmp_path / "log"):
+    async with worker(script, server, env=settings, log_file=tmp_path / kind):
         await world.open()
         request = api.CreateAgentDispatchRequest(agent_name=name, room=world.room)
         await world.api.agent_dispatch.create_dispatch(request)
@@ -218,7 +219,7 @@ async def test_interpreters_that_only_their_listeners_hear_are_no_crosstalk(worl
     await world.stays({"A", "B"}, seconds=12)
 
 
-@pytest.mark.parametrize("ringing", ["dialing", "ringing"])
+@at_once("ringing", ["dialing", "ringing"])
 async def test_a_phone_that_rings_is_no_operator_yet(world: World, ringing: str) -> None:
     """The agent stays while it rings, and has the whole grace after the answer. The room is not empty meanwhile."""
     rules = {"human_takeover": {"identity": ["operator-*"], "grace": 5}, "empty_room": {"grace": 2, "never_joined": 2}}
@@ -299,8 +300,7 @@ async def test_avatars_are_part_of_their_principals(world: World) -> None:
     await world.stays({"face-A"}, seconds=2)
 
 
-@pytest.mark.parametrize("hidden", [False, True])
-@pytest.mark.parametrize("kind", ["standard", "egress"])
+@at_once("kind, hidden", product(("standard", "egress"), (False, True)))
 async def test_a_recorder_is_no_company(world: World, kind: Any, hidden: bool) -> None:  # noqa: FBT001 - a table
     """With the `recorder` grant, or of its own kind, seen by everyone or hidden: agents don't stay for it."""
     await world.open(house(empty_room={"grace": 3, "never_joined": 3}))
@@ -315,7 +315,7 @@ async def test_a_recorder_is_no_company(world: World, kind: Any, hidden: bool) -
     await world.stays({"recorder"}, seconds=1)
 
 
-@pytest.mark.parametrize("text", ["vip", '{"patient": 7}', '["bouncer"]', "{'patient': 7}", "7"])
+@at_once("text", ["vip", '{"patient": 7}', '["bouncer"]', "{'patient': 7}", "7"])
 async def test_the_apps_own_dispatch_metadata_leaves_the_room_guarded(world: World, bouncer: Worker, text: str) -> None:
     """The room's own configuration is in force, and the log says once that this configures nothing."""
     await world.open(house(deny_list={"agent_names": ["denied"]}), dispatch_metadata=text)
@@ -342,7 +342,7 @@ async def test_our_key_among_the_apps_own_in_the_dispatch(world: World) -> None:
 NAMES = {"composed": "ren\u00e9e", "decomposed": "rene\u0301e"}
 
 
-@pytest.mark.parametrize("typed", NAMES)
+@at_once("typed", NAMES)
 async def test_an_exemption_typed_in_another_unicode_form(world: World, typed: str) -> None:
     """It is the same name, of an agent, of a person, or on a list, however it is written."""
     (other,) = {*NAMES} - {typed}
@@ -367,7 +367,7 @@ async def test_agents_whose_names_differ_in_their_unicode_form_are_duplicates(wo
     await world.stays({"A"}, seconds=1)
 
 
-@pytest.mark.parametrize("track", ["background_audio", "music-1"])
+@at_once("track", ["background_audio", "music-1"])
 async def test_ambience_is_no_speech(world: World, track: str) -> None:
     """Agents that play it don't speak at the same time, and one that does nothing else is idle. A voice counts."""
     rules = house(crosstalk={"overlap": 2}, idle_timeout={"timeout": IDLE})
