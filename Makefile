@@ -141,7 +141,8 @@ clean: ## Remove make's virtual environment and what the tools left; the LiveKit
 	rm -rf build .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find agent.py benchmarks bouncer gatekeeper policies demo devserver tests -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
-# Made again when the requirements have changed, not whenever their date has.
+# Made again when the requirements have changed, not whenever their date has. uv fetches several packages at a time; it
+# checks the same hashes, but doesn't know pip's settings (an index or a certificate of one's own).
 $(READY): requirements-dev.txt
 	@if cmp -s $< $@; then touch $@; exit; fi; \
 	if [ -z "$(PYTHON)" ]; then \
@@ -153,12 +154,11 @@ $(READY): requirements-dev.txt
 	rm -rf $(VENV); \
 	mkdir -p $(VENV) && touch $(VENV)/$(MARK); \
 	$(PYTHON) -m venv $(VENV) || { echo "Python has no venv module: install it (Debian: apt install python3-venv)" >&2; exit 1; }; \
-	all=$$(grep -c '==' $<); n=0; \
-	set -o pipefail; \
-	$(RUN) -m pip --disable-pip-version-check install --require-hashes --requirement $< | while read -r what name rest; do \
-		case $$what in \
-			Collecting) n=$$((n + 1)); [ $$((n % 10)) -ne 0 ] || echo "  fetched $$n of $$all packages, $${name%%=*}";; \
-			Installing) echo "  installing them";; \
-		esac; \
-	done || { rm -rf $(VENV); exit 1; }; \
+	echo "  fetching and installing $$(grep -c '==' $<) packages"; \
+	pip="$(RUN) -m pip --disable-pip-version-check install --quiet --require-hashes --requirement"; \
+	$$pip <(sed -n '/^uv==/,/[^\\]$$/p' $<) && \
+	$(RUN) -m uv pip install --quiet --python $(RUN) --compile-bytecode --require-hashes --requirement $< || { \
+		echo "  with pip, one after the other, because uv could not"; \
+		$$pip $<; \
+	} || { rm -rf $(VENV); exit 1; }; \
 	cp $< $@

@@ -12,10 +12,10 @@ ROOT = Path(__file__).parents[2]
 
 PYTHON = """\
 #!/bin/bash
-# Stands in for Python: makes virtual environments in which every tool succeeds.
+# Stands in for Python: makes virtual environments in which every tool succeeds, except the one that the test names.
 if [ "$1 $2" = "-m venv" ]; then
     mkdir -p "$3/bin"
-    printf '#!/bin/sh\\n' | tee "$3/bin/python" > "$3/bin/lint-imports"
+    printf '#!/bin/sh\\n[ "$2" != "$FAILING" ]\\n' | tee "$3/bin/python" > "$3/bin/lint-imports"
     chmod +x "$3"/bin/*
 fi
 """
@@ -35,12 +35,13 @@ class Checkout:
         self.python.write_text(PYTHON)
         self.python.chmod(0o755)
 
-    def make(self, target: str) -> str:
+    def make(self, target: str, failing: str = "none", status: int = 0) -> str:
         """Run make, and return what it printed."""
         environ = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+        environ["FAILING"] = failing
         command = ["make", target, f"PYTHON={self.python}"]
         ended = subprocess.run(command, cwd=self.folder, env=environ, capture_output=True, text=True, check=False)
-        assert ended.returncode == 0, ended.stderr
+        assert ended.returncode == status, ended.stderr
         return ended.stdout
 
     def put(self, *files: str) -> None:
@@ -113,3 +114,13 @@ def test_a_fresh_checkout_gets_an_environment_once(checkout: Checkout) -> None:
 
     (checkout.folder / "requirements-dev.txt").touch()
     assert "setting up" not in checkout.make("check")
+
+
+def test_pip_installs_what_uv_could_not(checkout: Checkout) -> None:
+    """It may know an index that uv doesn't. If it fails too, there is no environment."""
+    assert "with pip" in checkout.make("check", failing="uv")
+    assert checkout.ready(".venv")
+
+    checkout.make("clean")
+    checkout.make("check", failing="pip", status=2)
+    assert not (checkout.folder / ".venv").exists()
