@@ -16,8 +16,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 END_TO_END = Path(__file__).parent / "e2e"
-LONGEST = ("test_cluster.py", "test_outage.py", "test_bouncers.py", "test_gatekeeper.py")
+LONGEST = ("test_cluster.py", "test_outage.py", "test_orphans.py", "test_bouncers.py", "test_gatekeeper.py")
 """Begun first among the end-to-end tests, because they wait longest, and the run should not end with one of them."""
+TOGETHER = "assistants"
+"""A fixture whose tests stay together, and so are begun first too."""
 
 # No deadline and no health check on speed: a busy machine is no defect of the code. In CI the examples are always the
 # same, so that a red run means a changed program; elsewhere every run tries new ones.
@@ -36,7 +38,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     Where several processes share the work (`make test`), each has a server of its own and takes the next test when it
     is free; the tests that need framework agents stay together, so that only one process has to start their worker.
     """
-    items.sort(key=lambda item: (item.path.is_relative_to(END_TO_END), item.path.name not in LONGEST))
     for item in items:
-        if "assistants" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("assistants"))
+        if TOGETHER in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group(TOGETHER))
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> tuple[bool, bool]:
+    """Return what the order of the tests depends on."""
+    long = item.path.name in LONGEST or TOGETHER in getattr(item, "fixturenames", ())
+    return item.path.is_relative_to(END_TO_END), not long

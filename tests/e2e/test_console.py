@@ -8,7 +8,6 @@ from pathlib import Path
 
 import aiohttp
 import psutil  # type: ignore[import-untyped] # it has no types
-import pytest
 from livekit import api
 from playwright.async_api import Page, async_playwright, expect
 
@@ -18,7 +17,6 @@ from tests.console.libraries import install
 from tests.e2e.conftest import AGENT
 from tests.e2e.world import World
 
-pytestmark = pytest.mark.xdist_group("gatekeeper")
 WITHIN = 60_000
 """Milliseconds to wait for what takes a second or two."""
 SHORT_STAY = {"bouncer": {"policies": {"max_lifetime": {"limit": 3600}}}}

@@ -5,7 +5,6 @@ import re
 import sys
 from pathlib import Path
 
-import pytest
 from playwright.async_api import Page, async_playwright, expect
 
 from bouncer.asking import ASKER
@@ -17,7 +16,6 @@ from tests.e2e.command import environment
 from tests.e2e.conftest import HERE
 from tests.e2e.test_console import WITHIN
 
-pytestmark = pytest.mark.xdist_group("gatekeeper")
 BEGINS_WITHIN = 120.0
 """Seconds until the demo says where to look; it takes some five, most of them to start workers."""
 

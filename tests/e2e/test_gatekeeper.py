@@ -23,7 +23,6 @@ from tests.e2e.line import line_to
 from tests.e2e.world import Member, World
 from tests.signing import signed
 
-pytestmark = pytest.mark.xdist_group("gatekeeper")
 ASSISTANT = HERE / "framework_agent.py"
 ROOMS = 30
 KINDS = ("joined", "created", "configured", "with a bouncer of its own")
