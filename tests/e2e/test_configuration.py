@@ -1,7 +1,6 @@
 """The room's metadata as configuration, on a real server."""
 
-import pytest
-
+from tests.e2e.scenes import at_once
 from tests.e2e.world import World
 
 
@@ -71,7 +70,7 @@ async def test_a_bad_first_configuration_evicts_no_one(world: World) -> None:
     await world.until(one_left, "a good configuration is in force")
 
 
-@pytest.mark.parametrize("metadata", ["", "Ana's room", '{"theme": "dark"}', "[1, 2]", '{"theme": '])
+@at_once("metadata", ["", "Ana's room", '{"theme": "dark"}', "[1, 2]", '{"theme": '])
 async def test_metadata_of_other_applications_configures_nothing(world: World, metadata: str) -> None:
     """The defaults apply: duplicates leave, idle agents stay."""
     await world.open(metadata)

@@ -5,6 +5,7 @@ import json
 import pytest
 from livekit import api, rtc
 
+from tests.e2e.scenes import at_once
 from tests.e2e.world import World
 
 AGENT = api.ParticipantInfo.Kind.AGENT
@@ -128,9 +129,7 @@ async def test_staying_means_the_same_connection_all_the_time(lobby: World) -> N
 
 
 @pytest.mark.usefixtures("assistants")
-@pytest.mark.parametrize(
-    ("behaviour", "states"), [("busy", {"thinking", "speaking"}), ("idle", {"listening"}), ("silent", {""})]
-)
+@at_once("behaviour, states", [("busy", {"thinking", "speaking"}), ("idle", {"listening"}), ("silent", {""})])
 async def test_framework_agents_behave_as_dispatched(lobby: World, behaviour: str, states: set[str]) -> None:
     """Each dispatch is one agent, named by the server, in a process that is not ours."""
     await lobby.create()

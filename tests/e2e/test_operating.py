@@ -160,24 +160,19 @@ async def test_evict(world: World, assistants: Worker) -> None:
         ran = await run(world.server, "evict", world.room, identity, "--quiet", *arguments)
         return told(ran, world.room)
 
-    assert await evict("ana", "--yes") == (1, "", "“ana” is not evicted: it is a person, and people are never evicted")
-    assert await evict(world.bouncer.identity, "--yes") == (
-        1,
-        "",
-        "“agent-AJ_*” is not evicted: it is a bouncer; `bouncer release` takes it out of the room",
-    )
-    assert await evict("kept", "--yes") == (
-        1,
-        "",
-        "“kept” is not evicted: the configuration exempts it by its identity; `bouncer plan` shows it",
-    )
-    assert await evict("an", "--yes") == (1, "", "no participant “an” is in “ROOM”; did you mean “ana”?")
-    assert (await evict(job.identity))[:2] == (2, ""), "no one is there to be asked"
-    assert await evict(job.identity, "--dry-run") == (
-        0,
-        WOULD,
-        "",
-    )
+    refused = {
+        "ana": "“ana” is not evicted: it is a person, and people are never evicted",
+        world.bouncer.identity: (
+            "“agent-AJ_*” is not evicted: it is a bouncer; `bouncer release` takes it out of the room"
+        ),
+        "kept": "“kept” is not evicted: the configuration exempts it by its identity; `bouncer plan` shows it",
+        "an": "no participant “an” is in “ROOM”; did you mean “ana”?",
+    }
+    answers = await asyncio.gather(*(evict(identity, "--yes") for identity in refused))
+    assert answers == [(1, "", why) for why in refused.values()]
+    unasked, planned = await asyncio.gather(evict(job.identity), evict(job.identity, "--dry-run"))
+    assert unasked[:2] == (2, ""), "no one is there to be asked"
+    assert planned == (0, WOULD, "")
     assert {job.identity, bot.identity} <= await world.present()
 
     assert await evict(job.identity, "--yes") == (

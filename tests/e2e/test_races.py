@@ -6,7 +6,6 @@ import signal
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
@@ -17,6 +16,7 @@ from bouncer.observers import Evicted, News
 from devserver import Server, own_server, worker
 from tests.e2e.conftest import AGENT, HERE
 from tests.e2e.inside import Inside, guarded_from_inside
+from tests.e2e.scenes import at_once
 from tests.e2e.world import World
 
 FULL_RECONNECT = rtc.SimulateScenarioKind.Value("SIMULATE_FULL_RECONNECT")
@@ -143,8 +143,8 @@ FLIPS = {
 }
 
 
-@pytest.mark.parametrize("flip", FLIPS.values(), ids=FLIPS)
-async def test_metadata_that_changes_between_decision_and_removal(lobby: World, flip: dict[str, Any]) -> None:
+@at_once("flip", FLIPS)
+async def test_metadata_that_changes_between_decision_and_removal(lobby: World, flip: str) -> None:
     """The removal is called off at the last moment: a change takes effect at once."""
     async with guarded_from_inside(lobby, OFF, "guard") as (guard,):
         await lobby.agent("A")
@@ -152,7 +152,7 @@ async def test_metadata_that_changes_between_decision_and_removal(lobby: World, 
 
         async def change() -> None:
             before = guard.patrol.config
-            await lobby.metadata({"bouncer": flip})
+            await lobby.metadata({"bouncer": FLIPS[flip]})
             await lobby.until(lambda: asyncio.sleep(0, guard.patrol.config != before), "the change is known")
 
         guard.before("recheck", change)
