@@ -15,8 +15,8 @@ READY := $(VENV)/ready
 RUN := $(VENV)/bin/python
 # These show what the pure core does: the run prints which of its lines and branches they reach.
 CORE := tests/gatekeeping tests/policies tests/unit
-# The heart of it; with less than this share of its lines and branches reached, the run fails. With `-m "not hypothesis"`
-# coverage shows what no example reaches, and so only chance.
+# The heart of it; with less than this share of its lines and branches reached by examples, the run fails. What Hypothesis
+# reaches by chance doesn't count (tests/conftest.py).
 HEART := bouncer/*.py,bouncer/guard/*.py,bouncer/configuration/*.py,policies/*.py
 REACHED := 100
 # Several tests at a time on however many processors: the long ones mostly wait. In the order that tests/conftest.py gives.

@@ -5,7 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, is_hypothesis_test, settings
 
 # No test touches a server or uses settings of the developer's: floods and restarts belong on a server of their own.
 for name in [name for name in os.environ if name.startswith(("LIVEKIT_", "BOUNCER_"))]:
@@ -37,10 +37,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     Where several processes share the work (`make test`), each has a server of its own and takes the next test when it
     is free; the tests that need framework agents stay together, so that only one process has to start their worker.
+
+    What Hypothesis reaches by chance counts as not covered: all of the heart has an example.
     """
     for item in items:
         if TOGETHER in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group(TOGETHER))
+        if is_hypothesis_test(getattr(item, "obj", None)):
+            item.add_marker(pytest.mark.no_cover)
     items.sort(key=_turn)
 
 
