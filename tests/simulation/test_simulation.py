@@ -1,4 +1,4 @@
-"""700 rooms on a simulated LiveKit; `make simulate` plays as many as one likes."""
+"""400 rooms on a simulated LiveKit; `make simulate` plays as many as one likes."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ from tests.simulation.edits import StaleWarning, applied
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.room import play
 
-ROOMS = 700
+ROOMS = 400
 CHUNKS = 16
 
 
