@@ -25,8 +25,7 @@ LOOK_EVERY = 2.0
 def hangs(part: str, room: str, within: float | None = None) -> None:
     """Log that a part of a job's end takes too long, and is not waited for any longer."""
     facts = {"part": part, "within": CLOSED_WITHIN if within is None else within, "lk.pii.room_name": room}
-    advice = "nothing now; if it happens again, restart the worker, since what hangs keeps its memory"
-    logger.error(LogEvent.CLOSING_HANGS, extra={**facts, "do": advice})
+    logger.error(LogEvent.CLOSING_HANGS, extra=facts)
 
 
 class Endings:

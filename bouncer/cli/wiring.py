@@ -18,7 +18,7 @@ from bouncer.configuration.plugins import installed
 from bouncer.configuration.settings import SettingsError, from_environment
 from bouncer.guard.patrol import Patrol
 from bouncer.guard.watch import Watch
-from bouncer.observers.logs import Logs, Plainly
+from bouncer.observers.logs import Logs, Plainly, WithAdvice
 from bouncer.observers.messages import RoomMessages
 from bouncer.observers.plugins import custom, observing
 from bouncer.observers.recent import Recent
@@ -37,7 +37,8 @@ def wired() -> BouncerServer:
         events = chosen(settings.webhook_events)
     except SettingsError as error:
         sys.exit(str(error))
-    logging.getLogger("bouncer").addFilter(Plainly())
+    for each in (Plainly(), WithAdvice()):
+        logging.getLogger("bouncer").addFilter(each)
     server = agent_server(settings)
     secret, kept = settings.credentials.api_secret, settings.recording
     recorder = Recorder(kept, secret, settings.agent_name) if kept.folder else None

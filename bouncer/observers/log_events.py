@@ -1,5 +1,6 @@
 """The events of the log: every record of the logger `bouncer` has one of these texts, and its facts as fields."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 
@@ -62,3 +63,19 @@ class LogEvent(StrEnum):
     RECORDING_LIMIT = "recording limit reached"
     ENVIRONMENT = "environment warning"
     FILE_LIMIT = "open-file limit too low"
+
+
+TO_DO: Mapping[str, str] = {
+    LogEvent.CONFIGURATION_REFUSED: "put right what `errors` names; `bouncer check` tries a configuration beforehand",
+    LogEvent.EVICTION_DENIED: "give the worker an API key whose roomAdmin grant the server accepts",
+    LogEvent.POLICY_FAULT: "report it to the policy's author; until then turn the policy off in the configuration",
+    LogEvent.FAILING: "see `error`; `bouncer doctor` tries the server and the key. It is tried again by itself",
+    LogEvent.MESSAGE_NOT_SENT: "report it as a bug of the bouncer; the room is guarded, and was not told",
+    LogEvent.OBSERVER_FAILED: "report it to the observer's author, or take it out of BOUNCER_OBSERVERS",
+    LogEvent.ANSWER_FAILED: "report it as a bug of the bouncer; the room is guarded, and can't be asked about",
+    LogEvent.HEARING_FAILED: "report it as a bug of the bouncer; until it works again, no one is heard in the room",
+    LogEvent.SPEECH_DETECTOR_UNAVAILABLE: "install what the traceback says is missing, or configure hearing as `level`",
+    LogEvent.RECORDING_FAILED: "make room in the folder that BOUNCER_RECORD names, or let the worker write there",
+    LogEvent.CLOSING_HANGS: "nothing now; if it happens again, restart the worker, since what hangs keeps its memory",
+}
+"""What an operator does about each event that is logged at ERROR."""

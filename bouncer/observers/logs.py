@@ -7,7 +7,7 @@ from typing import Any
 from bouncer.configuration.model import Config
 from bouncer.decide import Finding, HeldBy, Outcome
 from bouncer.observers import Configured, Decided, News
-from bouncer.observers.log_events import LogEvent
+from bouncer.observers.log_events import TO_DO, LogEvent
 from bouncer.observers.records import ENVELOPE, Record, Records
 from bouncer.plain import plain
 from bouncer.room import Room
@@ -51,6 +51,16 @@ class Plainly(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Escape them. Every record passes."""
         record.__dict__.update({key: _plainly(value) for key, value in record.__dict__.items() if key not in RAW})
+        return True
+
+
+class WithAdvice(logging.Filter):
+    """Adds to each error what to do about it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Add it. Every record passes."""
+        if record.levelno >= logging.ERROR and record.msg in TO_DO:
+            record.__dict__["do"] = TO_DO[record.msg]
         return True
 
 

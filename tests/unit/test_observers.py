@@ -3,6 +3,8 @@
 import asyncio
 import json
 import logging
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +24,8 @@ from bouncer.observers import (
     Refused,
     Reported,
 )
-from bouncer.observers.logs import Logs, Plainly
+from bouncer.observers.log_events import TO_DO, LogEvent
+from bouncer.observers.logs import Logs, Plainly, WithAdvice
 from bouncer.observers.messages import ELSEWHERE, FORGOTTEN, MAX_WAITING, PER_MINUTE, RoomMessages
 from bouncer.policy import Rule, Verdict
 from bouncer.ports import ApiError, Doing, Trouble
@@ -369,6 +372,18 @@ class TestOnce:
         assert Plainly().filter(record)
         facts = (record.msg, *(record.__dict__[key] for key in ("name_of", "all_of_them", "count")))
         assert facts == ("x\\u001b", "a\\u202eb", ["c\\u009b", {"d\\u007f": 1}], 3)
+
+    def test_each_error_says_what_to_do(self) -> None:
+        """Every event that any module logs at ERROR, and no other one."""
+        sources = [file.read_text(encoding="utf-8") for file in (Path(__file__).parents[2] / "bouncer").rglob("*.py")]
+        calls = r"logger\.(?:error|exception)\(\s*LogEvent\.(\w+)|logging\.ERROR, LogEvent\.(\w+)"
+        found = {LogEvent["".join(names)] for text in sources for names in re.findall(calls, text)}
+        assert found == TO_DO.keys()
+
+        said = [logging.LogRecord("bouncer", level, __file__, 1, event, None, None)
+                for level in (logging.ERROR, logging.WARNING) for event in found]  # fmt: skip
+        assert all(WithAdvice().filter(record) for record in said)
+        assert [record.__dict__.get("do") for record in said] == [TO_DO[event] for event in found] + [None] * len(found)
 
 
 class TestMessages:
