@@ -408,7 +408,8 @@ class Tracker:
         """Begin the record of a connection; it may continue the stay of an earlier one."""
         # By a clock that we know better by now, one that joined after us could seem to have been here before.
         joined_at = max(info.joined_at, self._came_at) if info.joined_ms > self._came_ms else info.joined_at
-        info = replace(info, joined_at=min(max(joined_at, self._listed_at), at))
+        # One dated before the last list, which didn't show it, may have joined only now.
+        info = replace(info, joined_at=min(joined_at, at) if joined_at >= self._listed_at else at)
         member = introduce(info, identity_known=info.identity in self._last)
         member.order = _order(info, self._listed_ms)
         known = _Connection(
@@ -416,7 +417,7 @@ class Tracker:
             Voice(member, active_at=info.joined_at),
             first_at=at,
             seen_at=at,
-            alive_at=info.joined_at,
+            alive_at=min(max(joined_at, self._listed_at), at),
             after_ms=self._listed_ms,
         )
         if earlier := self._departed.get(self._last.get(info.identity, "")):

@@ -852,9 +852,10 @@ class Line:
         """Remember since when it may be taken to be here: one that was away for long begins again."""
         known.since = known.first_since = known.member.joined_at
         known.first_sid = known.member.sid
-        if known.member.offset != self.offset:
-            # By our clock it is dated as early as may be: after the last list, which didn't show it.
-            known.since = known.first_since = known.acted_at = self.asked_at
+        if known.member.offset != self.offset or known.since + self.skew < self.asked_at:
+            # Its date can't be right: it is from before the last list, which didn't show it, or yet to come.
+            known.since = known.acted_at = known.told_at
+            known.first_since = known.told_at - self.skew
         same = [k for k in self.known.values() if k.member.identity == known.member.identity]
         if not same:
             return
@@ -1106,9 +1107,9 @@ class Line:
                 if not seen.listed_at:
                     self.heard_at = seen.listed_at = self.server.loop.time()
                 seen.left_told = left_told
-        self.asked_at = max(self.asked_at, asked_at)
         if any(known.lacked_at == as_of for known in self.known.values()):
             self.heard_at = self.server.loop.time()
+        self.asked_at = max(self.asked_at, asked_at)
         self.judge.listed(self)
         return tuple(info for _, info, _ in shown)
 

@@ -433,9 +433,16 @@ MUTANTS = (
     mutant(
         "believe any date of the servers",
         "bouncer.tracker.Tracker._first_sight",
-        "min(max(A, self._listed_at), at)",
-        "A",
+        "A if joined_at >= self._listed_at else at",
+        "joined_at",
         seen_by="test_a_date_fits_what_the_last_list_showed",
+    ),
+    mutant(
+        "take the earliest date that may be right for one that can't be",
+        "bouncer.tracker.Tracker._first_sight",
+        "A if joined_at >= self._listed_at else at",
+        "min(max(joined_at, self._listed_at), at)",
+        seen_by="test_a_job_whose_date_cannot_be_right_may_be_listed_later",
     ),
     mutant(
         "go by the servers' dates among those whose order we saw",

@@ -168,7 +168,24 @@ def test_a_date_fits_what_the_last_list_showed() -> None:
     """The server's clock was put back, so that one that has just come seems to have been here for long."""
     back = told.agent("A", "assistant", joined=-300)
 
-    assert told.who("A", told.listed(10), Joined(12, back)).joined_at == 10
+    came = told.who("A", told.listed(10), Joined(12, back))
+
+    assert (came.joined_at, came.alive_at) == (12, 10)
+
+
+def test_a_job_whose_date_cannot_be_right_may_be_listed_later() -> None:
+    """It seems to have been here before the last list, which didn't show it: it may have joined only now.
+
+    Until that is certain, no spent dispatch is deleted: it may be its own.
+    """
+    came = told.agent("agent-AJ_A", "assistant", joined=-300), told.agent("agent-AJ_B", "assistant", joined=11)
+
+    def unsettled(asked_at: float) -> frozenset[str]:
+        return told.tracked(told.listed(10), told.listed(20, *came), told.dispatched(asked_at)).unsettled
+
+    assert unsettled(16) == {"PA_agent-AJ_A", "PA_agent-AJ_B"}
+    assert unsettled(17) == unsettled(26) == {"PA_agent-AJ_A"}
+    assert unsettled(26.5) == frozenset()
 
 
 def test_an_order_that_we_saw_stands() -> None:

@@ -310,7 +310,7 @@ class TestClocks:
     @pytest.mark.parametrize(
         ("dated", "joined_at"),
         [
-            pytest.param(-300, 20, id="dated back: it wasn't in the last list"),
+            pytest.param(-300, 24, id="dated back: it wasn't in the last list"),
             pytest.param(21, 21, id="between the list and our first sight"),
             pytest.param(3600, 24, id="dated ahead: we have seen it"),
         ],
