@@ -612,7 +612,8 @@ def forgotten(before: Room, after: Room, *, frozen: bool) -> Iterator[str]:
 
 def overdue(line: Line, meaning: Meaning, since: float) -> dict[str, str]:
     """Those who should be gone, by sid: nothing speaks against it, and they were due before that instant."""
-    return _owed(View(line, owing=True), meaning, since)
+    owed = _owed(View(line, owing=True), meaning, since)
+    return {sid: next(iter(what.values())) for sid, what in owed.items()}
 
 
 def undeniable(line: Line, meaning: Meaning, since: float, leaving: AbstractSet[str] = frozenset()) -> dict[str, str]:
@@ -629,22 +630,21 @@ def undeniable(line: Line, meaning: Meaning, since: float, leaving: AbstractSet[
 
     told = View(line, owing=True, told=True)
 
-    def holds(sid: str) -> bool:
+    def reason(sid: str) -> str:
+        """Why it should be gone under one rule, in whichever of these views: the bouncer may mix what they show."""
         who = line.known[sid]
         views = (told, View(line, owing=True, without=frozenset(gone - {sid})))
         # An avatar's heir is one only if the avatar that the last list lacked is gone.
         unsure = sid in lacked or (lacked and line.claims(who))
-        return not unsure and all(
-            any(k is who for k in view.agents)
-            and _owes(view, meaning, who, since)
-            and not unfounded(view, meaning, who)
-            for view in views
-        )
+        if unsure or any(who not in view.agents or unfounded(view, meaning, who) for view in views):
+            return ""
+        owes = [_owes(view, meaning, who, since) for view in views]
+        return next((what for rule, what in owed[sid].items() if all(rule in each for each in owes)), "")
 
-    return {sid: what for sid, what in owed.items() if holds(sid)}
+    return {sid: what for sid in owed if (what := reason(sid))}
 
 
-def _owed(view: View, meaning: Meaning, since: float) -> dict[str, str]:
+def _owed(view: View, meaning: Meaning, since: float) -> dict[str, dict[Rule | None, str]]:
     return {
         who.member.sid: what
         for who in view.agents
@@ -654,19 +654,20 @@ def _owed(view: View, meaning: Meaning, since: float) -> dict[str, str]:
     }
 
 
-def _owes(view: View, meaning: Meaning, who: Known, since: float) -> str:
-    """Why it was due before that instant, for certain; "" if it wasn't."""
+def _owes(view: View, meaning: Meaning, who: Known, since: float) -> dict[Rule | None, str]:
+    """Why it was due before that instant, for certain: by rule, or by None whichever."""
     if not who.listed_at and passed_for_person(who):
         # A bot of another kind is a person until a list shows its grant.
-        return ""
+        return {}
     if view.line.owed.get(who.member.sid) is meaning:
-        return f"{who.member}, since another has left that was decided on with it"
+        return {None: f"{who.member}, since another has left that was decided on with it"}
     # Whether a stay goes on isn't certain while a removal is on its way, or a job unlisted.
     if any(k.since != k.member.joined_at for k in (who, *view.here)):
-        return ""
+        return {}
     # Of those with plain tokens that claim one principal, all but one are people.
     if any(view.contested(k) and not is_agent(k.member) for k in view.here):
-        return ""
+        return {}
+    owes: dict[Rule | None, str] = {}
     for rule in meaning.rules:
         if not rule.evicts or not rule.judges(who) or _unknown(view, meaning, rule, who):
             continue
@@ -678,8 +679,8 @@ def _owes(view: View, meaning: Meaning, who: Known, since: float) -> str:
             # The bouncer may not take what we know for a sign that the elder is alive.
             due = max(due, who.since + max(JOB_KNOWN_IN, rule["wait_for_life"]))
         if due < since and not (rule.policy == "lone_chatter" and fell_silent(view, due)):
-            return f"{who.member} by {rule.policy} since {due:.3f}"
-    return ""
+            owes[rule] = f"{who.member} by {rule.policy} since {due:.3f}"
+    return owes
 
 
 def _unknown(view: View, meaning: Meaning, rule: Rule, who: Known) -> bool:  # noqa: PLR0911 - one for each policy

@@ -203,7 +203,7 @@ class Room:
     def sends(self, line: Line, meant: Member) -> None:
         """Look at a removal as it is sent."""
         bouncer, now = self.of(line), self.loop.time()
-        bouncer.object(meant, max(line.read.get(meant.identity, 0.0), *line.lists))
+        bouncer.object(meant)
         alike = [k.member for k in line.known.values() if k.member.identity == meant.identity]
         # Another may have taken the identity meanwhile.
         bouncer.charge(meant if meant.sid in bouncer.trying else next(filter(bouncer.is_to_charge, alike), meant))
@@ -228,7 +228,7 @@ class Room:
             bouncer.charge(unsent[0])
         for member in jobs:
             if member.here:
-                bouncer.object(member, line.lists[-1])
+                bouncer.object(member)
         bouncer.commit(here)
         # One that another bouncer has just ended is taken for ended by this one.
         ended = [k.member for k in line.known.values() if k.job and k.job.dispatch == dispatch and not k.left_told]
@@ -607,12 +607,14 @@ class Bouncer:
         """What the last valid metadata mean, as far as it was told of them."""
         return self.line.meanings[-1][1] if self.line.meanings else None
 
-    def object(self, member: Member, looked_at: float) -> None:
-        """Keep in mind what speaks against an eviction that is being sent, as of when the bouncer last looked."""
-        reason = objection(self.line, self.meaning, member)
-        if member.sid not in self.line.decided:
-            # Between that look and the removal no one can know who joins, or takes an identity.
-            reason = "no one decided on it" if member.joined_at <= looked_at else ""
+    def object(self, member: Member) -> None:
+        """Keep in mind what speaks against an eviction that is being sent, as far as the bouncer can know."""
+        line = self.line
+        reason = objection(line, self.meaning, member)
+        if member.sid not in line.decided:
+            # Of one that no event has told of yet, and that the last list lacked or was too early for, no one can know.
+            shown = member.sid in line.known or member.joined_at <= line.read.get(member.identity, 0.0)
+            reason = "no one decided on it" if shown else ""
         self.objections[member.sid] = reason
         self.objected_at[member.sid] = self.room.loop.time()
         self.line.leaving.add(member.sid)
@@ -759,7 +761,7 @@ class Bouncer:
         for sid, at in list(self.objected_at.items()):
             if at == self.room.loop.time() and sid in line.decided and sid != who.sid and self.objections[sid]:
                 # That this one stays was known when the other was sent, and is told to us only now.
-                self.object(line.known[sid].member, at)
+                self.object(line.known[sid].member)
         if outcome in ("removed", "left"):
             line.evicted.add(who.sid)
         elif outcome != "gone":

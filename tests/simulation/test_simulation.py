@@ -38,6 +38,14 @@ def test_no_room_breaks_an_invariant(chunk: int) -> None:
     assert evictions > ROOMS / CHUNKS, "rooms in which nothing happens show nothing"
 
 
+@pytest.mark.parametrize("seed", [3533, 3841])
+def test_no_bouncer_is_blamed_for_what_it_could_not_know(seed: int) -> None:
+    """It may not have been shown a job that a list lacked, and may believe of one rule what it doesn't of another."""
+    outcome = play(seed)
+
+    assert not outcome.invariant, describe(outcome)
+
+
 def test_nothing_else_would_have_been_done_under_the_same_configuration() -> None:
     """In virtual time, without the recorded answers of the server: at least 5 of 6 evictions are the same.
 
