@@ -340,11 +340,13 @@ def in_order(agents: Iterable[Participant], *, newest: bool = False) -> list[Par
 def may_be_confirmed(agent: Participant, kept: Iterable[Participant], *, newest: bool = False) -> bool:
     """Return True if an agent would stay in place of one of those that are kept once its dispatch is listed.
 
-    LiveKit lists a job up to 5 s late, so it can't be known for `UNLISTED_FOR` seconds after the agent joined.
+    LiveKit lists a job up to 5 s late, so it can't be known for `UNLISTED_FOR` seconds after the agent joined. Another
+    whose job may be listed yet too is ahead of it all the same.
     """
     if not agent.unlisted or agent.replaced:
         return False
-    alike = [other for other in kept if other.agent_name == agent.agent_name and not other.unlisted]
+    of_name = (other for other in kept if other.agent_name == agent.agent_name)
+    alike = [other for other in of_name if not (other.unlisted and other.may_serve)]
     return any(not other.dispatch or (other.age < agent.age) == newest for other in alike)
 
 

@@ -110,6 +110,8 @@ CONFIRMED: list[Row] = [
     ("both, and no other", TWO_AND_TWO, {"max": 2}, {"A": 22, "B": 5}),
     ("its dispatch may be listed yet", [x("A", 1, alive=90), x(JOB_2, 20, alive=90)], {}, {JOB_2: 26}),
     ("while a younger one's is listed", [x(JOB_1, 20), x(JOB_2, 20.5, dispatch="AD_2")], {}, {JOB_1: 26}),
+    ("next to one whose own is on no list", [x(JOB_1, 1, alive=90), x(JOB_2, 20)], {}, {JOB_2: 26}),
+    ("the older one's may be listed yet too", [x(JOB_1, 19, alive=90, may_serve=True), x(JOB_2, 20)], {}, {JOB_2: 22}),
     ("the older one, which is confirmed, stays anyway", [IMPOSTOR_LAST[0], x(JOB_2, 20)], {}, {JOB_2: 22}),
     ("a name gives no right to another's place", TWO_NAMES, {"key": "attribute:desk"}, {JOB_2: 22}),
 ]
@@ -212,6 +214,24 @@ class TestServing:
         )
 
         assert self.settled(house, **options) == {"B": verdict}
+
+    @pytest.mark.parametrize(
+        ("elder", "younger", "verdict"),
+        [
+            pytest.param("", True, (18.5, False), id="no job of the elder's is on the list"),
+            pytest.param("AD_1", True, (13, True), id="the elder's is"),
+            pytest.param("", False, (13, True), id="the younger's is known"),
+        ],
+    )
+    def test_a_job_that_the_server_has_forgotten_may_serve_someone(
+        self, elder: str, *, younger: bool, verdict: tuple[float, bool]
+    ) -> None:
+        """One that restarts forgets its dispatches, and the agent comes back: no list shows whom it serves."""
+        house = room(
+            agent(JOB_1, "x", joined=10, alive=90, dispatch=elder), agent("B", "x", joined=11, may_serve=younger)
+        )
+
+        assert self.settled(house) == {"B": verdict}
 
     def test_the_one_that_leaves_waits_for_its_own_job(self) -> None:
         """With `keep` "newest" that is the elder, which came first."""

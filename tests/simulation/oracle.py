@@ -225,7 +225,8 @@ class View:
             due = max(due, joined + rule["wait_for_life"])
 
         def beaten(known: Known) -> bool:
-            alike = known.agent_name == who.agent_name and not unlisted(known)
+            open_ = unlisted(known) and not settled(self.line, known)
+            alike = known.agent_name == who.agent_name and not open_
             return alike and (known.job is None or (age(known) < age(who)) == newest)
 
         if unlisted(who) and not was_replaced and all(map(beaten, kept)):
@@ -268,10 +269,14 @@ def unseen(view: View, who: Known) -> bool:
     return deaf or not (who.worked or who.wrote)
 
 
+def settled(line: Line, known: Known) -> bool:
+    """Return True if the jobs were asked for so late that its own, if it had one, would be among them."""
+    return line.jobs_asked_at >= known.first_since + line.skew + UNKNOWN_FOR
+
+
 def may_be_bouncer(line: Line, known: Known) -> bool:
-    """Return True if it looks like a bouncer, and the jobs were not asked for so late that it would be among them."""
-    alike = unlisted(known) and known.member.hidden
-    return alike and line.jobs_asked_at < known.first_since + line.skew + UNKNOWN_FOR
+    """Return True if it looks like a bouncer whose job may be listed yet."""
+    return unlisted(known) and known.member.hidden and not settled(line, known)
 
 
 def allow_list(view: View, rule: Rule, who: Known) -> Iterator[float]:
