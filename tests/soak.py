@@ -181,8 +181,9 @@ class Soak:
     def growth(self) -> float:
         """The growth of that worker in bytes per room, from the second third of the rooms to the last.
 
-        Compares the lowest value in each third, since the garbage of some 200 rooms comes and goes. It does not measure
-        a leak: nearly all of it is freed memory that the C library keeps (docs/livekit.md, "The process").
+        Compares the lowest value in each third, since the garbage of some 200 rooms comes and goes. Nearly all of it is
+        freed memory that the C library keeps; the rest is what the SDK keeps of rooms that end while someone publishes
+        (docs/livekit.md, "The process").
         """
         rooms = self.memory[-1][0]
         middle = min(rss for at, rss in self.memory if rooms / 3 <= at < 2 * rooms / 3)
