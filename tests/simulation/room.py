@@ -543,7 +543,7 @@ class Bouncer:
         self.together: dict[str, tuple[str, set[str], set[str]]] = {}
         """By sid: the policy that decided on it and others, which others, and which of them had to go for certain."""
         self.owed_since: dict[str, float] = {}
-        """When another was first sent away that was decided on together with one, by sid."""
+        """When another was first sent away that was decided on together with one, but under another rule; by sid."""
         self.spared_at = 0.0
         """When an eviction last ended without one: its share of the budget is free again, and it stays in its group."""
         self.config: Any = None
@@ -650,7 +650,8 @@ class Bouncer:
             rules = self.meaning.rules if self.meaning else ()
             spares = any(r.policy == policy == "lone_chatter" and r["keep"] == "oldest" for r in rules)
             if self.meaning and not (spares and self.trying.keys() - others):
-                self.owed_since = dict.fromkeys(certain, self.room.loop.time()) | self.owed_since
+                if self.trying.get(member.sid, "").partition("[")[0] != policy:
+                    self.owed_since = dict.fromkeys(certain, self.room.loop.time()) | self.owed_since
                 self.line.owed |= dict.fromkeys(certain, self.meaning)
 
     def count_calls(self) -> None:
@@ -703,7 +704,7 @@ class Bouncer:
             return
         # Our clock may date it later than it was.
         owed = undeniable(line, meaning, self.room.loop.time() - line.skew - EPSILON, self.trying.keys())
-        # What is called off as the other is sent is decided on again, and owed then.
+        # What is called off as the other is sent under another rule is decided on again, and owed then.
         if sid in owed and self.owed_since.get(sid) != self.room.loop.time():
             self.room.broken("nothing is called off for no reason", owed[sid])
 
