@@ -66,6 +66,8 @@ class Member:
     """Since when its job must be on its way to the list: since it joined, or its identity, if that is a job's, did."""
     dispatches_conclusive: bool = False
     """True if dispatches were listed late enough that its job, if it has one, must have appeared."""
+    first_age: Age | None = None
+    """The age of the first connection with its identity, if that is a job's and this is a later one: the job's age."""
     replaced_jobs: frozenset[str] = frozenset()
     """Of one that has left: those of its jobs that had been replaced."""
     guarded: bool = False
@@ -139,6 +141,11 @@ class Member:
     def age(self) -> Age:
         """Sorts the oldest first."""
         return self.order or (self.info.joined_ms, self.info.joined_ms, self.info.sid)
+
+    @property
+    def job_age(self) -> Age:
+        """Sorts the members with the oldest job first."""
+        return self.first_age or self.age
 
     def describe(self, name: str, metadata: str, at: Instant) -> None:
         """Take in its display name and metadata, and since when it has them."""
@@ -417,6 +424,7 @@ class People:
         """Take over what an earlier connection with the same identity proved for good: a job's identity is its own."""
         if member.info.identity.startswith(JOB_IDENTITY):
             member.jobs, member.listable_since = earlier.jobs, earlier.listable_since
+            member.first_age = earlier.job_age
             member.dispatches_conclusive |= earlier.dispatches_conclusive
             self._replaced |= earlier.replaced_jobs
 
@@ -462,7 +470,7 @@ class People:
     def _settle_jobs(self, unsure: AbstractSet[str]) -> None:
         """Conclude which jobs were replaced: those with a newer one of their dispatch alongside them."""
         newest: dict[tuple[str, str], Job] = {}
-        for member in sorted(self.agents.values(), key=lambda m: m.age):
+        for member in sorted(self.agents.values(), key=lambda m: m.job_age):
             present = member.info.active and member.info.sid not in unsure and self.role(member) is Role.AGENT
             if present and (job := member.job) and job.job not in self._replaced:
                 if older := newest.get((job.dispatch, job.serves)):

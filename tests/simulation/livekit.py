@@ -866,7 +866,8 @@ class Line:
         # A removal whose answer was lost may have been in vain.
         evicted = before.member.sid in self.evicted
         recent = self.server.loop.time() - left_at <= STAY_WITHIN
-        if recent and not evicted and known.name == before.name:
+        alike = known.name == before.name and known.member.kind is before.member.kind
+        if recent and not evicted and alike:
             known.first_sid = before.first_sid
             known.earlier_jobs = {job.job for job in self.jobs if job.identity == before.member.identity}
             known.since, known.acted_at, known.worked = before.since, before.acted_at, before.worked
@@ -918,8 +919,17 @@ class Line:
         sure = [k for k in self.known.values() if not k.left_told and k.lacked_at is None]
         # By identity: who was dropped for a newcomer may not have been told to have left yet.
         here = {k.member.identity: k for k in sure if k.active and is_agent(k.member)}.values()
+        first: dict[str, Known] = {}
+        for known in self.known.values():
+            first.setdefault(known.member.identity, known)
+
+        def job_age(known: Known) -> tuple[int, str]:
+            # A job is as old as the first participant with its identity.
+            of = first[known.member.identity] if known.member.identity.startswith(JOB_IDENTITY) else known
+            return round(of.since * 1000), of.first_sid
+
         newest: dict[tuple[str, str], Job] = {}
-        for known in sorted(here, key=lambda k: (round(k.since * 1000), k.first_sid)):
+        for known in sorted(here, key=job_age):
             if (job := known.job) and job.job not in self.replaced:
                 if older := newest.get((job.dispatch, job.serves)):
                     self.replaced.add(older.job)

@@ -169,6 +169,13 @@ MUTANTS = (
         "self._replaced.clear()",
     ),
     mutant(
+        "take a job that comes back for a newer one",
+        "bouncer.people.People._settle_jobs",
+        "A.job_age",
+        "A.age",
+        theme="chatter",
+    ),
+    mutant(
         "prefer those that were replaced",
         "bouncer.room.in_order",
         "[*A, *reversed(B)]",

@@ -394,6 +394,12 @@ class TestAJobThatWasReplaced:
         forgotten = Left(27, self.OLD.sid), Dispatched(28, 28, ())
         assert self.replaced(Joined(20, self.NEW), self.TWO, *forgotten, Joined(60, much_later)) == ["agent-AJ_1"]
 
+    def test_that_comes_back_is_as_old_as_it_was(self) -> None:
+        """Its connection is the younger one, but not its job."""
+        back = replace(self.OLD, sid="PA_back", joined_at=30, joined_ms=30_000)
+
+        assert self.replaced(Left(19, self.OLD.sid), Joined(20, self.NEW), self.TWO, Joined(30, back)) == ["agent-AJ_1"]
+
     def test_was_replaced_by_one_that_was_here(self) -> None:
         """One that was never ACTIVE alongside doesn't replace it, nor another dispatch's, nor another publisher's."""
         old, new = job(self.OLD.identity, "assistant"), job(self.NEW.identity, "assistant")
