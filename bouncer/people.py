@@ -66,6 +66,8 @@ class Member:
     """Since when its job must be on its way to the list: since it joined, or its identity, if that is a job's, did."""
     dispatches_conclusive: bool = False
     """True if dispatches were listed late enough that its job, if it has one, must have appeared."""
+    no_bouncer: bool = False
+    """True if such a list had our own job, and so those of all bouncers: a server that has restarted lists none."""
     first_age: Age | None = None
     """The age of the first connection with its identity, if that is a job's and this is a later one: the job's age."""
     replaced_jobs: frozenset[str] = frozenset()
@@ -409,12 +411,17 @@ class People:
         )
 
     def _is_unsettled(self, member: Member) -> bool:
-        return member.job is None and not member.dispatches_conclusive and self.role(member) is Role.AGENT
+        return self._has_no_job(member) and not member.dispatches_conclusive
+
+    def _has_no_job(self, member: Member) -> bool:
+        """Return True for an agent of which no job is listed, or several."""
+        return member.job is None and self.role(member) is Role.AGENT
 
     def _may_be_bouncer(self, member: Member) -> bool:
-        """Return True if it looks like a bouncer whose dispatch is not listed yet; once hidden, under any name."""
+        """Return True if it looks like a bouncer whose dispatch is not listed (yet); once hidden, under any name."""
         hidden = member.info.hidden or (member.info.hidden is None and member.agent_name == self.my_agent_name)
-        return hidden and member.info.identity.startswith(JOB_IDENTITY) and self._is_unsettled(member)
+        alike = hidden and member.info.identity.startswith(JOB_IDENTITY)
+        return alike and not member.no_bouncer and self._has_no_job(member)
 
     def _may_be_avatar(self, member: Member) -> bool:
         named = self.named.avatars
@@ -426,6 +433,7 @@ class People:
             member.jobs, member.listable_since = earlier.jobs, earlier.listable_since
             member.first_age = earlier.job_age
             member.dispatches_conclusive |= earlier.dispatches_conclusive
+            member.no_bouncer |= earlier.no_bouncer
             self._replaced |= earlier.replaced_jobs
 
     def assign_jobs(self, member: Member) -> None:
@@ -448,11 +456,14 @@ class People:
         self._jobs, self._jobs_asked_at = {}, asked_at
         for job in jobs:
             self._jobs[job.identity] = (*self._jobs.get(job.identity, ()), job)
+        ours = self.me in self._jobs or not self.me.startswith(JOB_IDENTITY)
         for member in self._members.values():
             self.assign_jobs(member)
             if member.jobs:
                 self.sort(member)
-            member.dispatches_conclusive |= member.listable_since + UNLISTED_FOR <= asked_at
+            conclusive = member.listable_since + UNLISTED_FOR <= asked_at
+            member.dispatches_conclusive |= conclusive
+            member.no_bouncer |= conclusive and ours
         remembered = chain(jobs, *(member.jobs for member in self._members.values()))
         self._replaced &= {job.job for job in remembered}
 

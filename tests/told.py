@@ -89,8 +89,8 @@ def listed(asked_at: float, *infos: Info, took: float = 0.5) -> Listed:
 
 
 def dispatched(asked_at: float, *jobs: Job, took: float = 0.5) -> Dispatched:
-    """Return a list of dispatches with these jobs, asked for then and answered half a second later."""
-    return Dispatched(asked_at + took, asked_at, jobs)
+    """Return a list of dispatches with ours and these jobs, asked for then and answered half a second later."""
+    return Dispatched(asked_at + took, asked_at, (job(ME.identity, "bouncer", "AD_me"), *jobs))
 
 
 def reconnected(at: float, *infos: Info, lost: Sequence[Info] = ()) -> list[Event]:

@@ -601,6 +601,8 @@ class Line:
         self.replaced: set[str] = set()
         """The jobs that a newer one of their dispatch, for the same publisher, was known to replace."""
         self.jobs_asked_at = 0.0
+        self.ours_asked_at = 0.0
+        """When the jobs were last asked for and ours was among them."""
         """When the last list of jobs was asked for, of which we had the answer."""
         self.captions_at = -inf
         """When a transcription last came in the name of a participant that is no agent."""
@@ -1133,6 +1135,8 @@ class Line:
             # That a job is not listed says something too, once it would have been.
             self.heard_at = self.server.loop.time()
         self.jobs_asked_at = max(self.jobs_asked_at, asked_at)
+        if any(job.identity == self.me.identity for job in jobs):
+            self.ours_asked_at = self.jobs_asked_at
         self.jobs = jobs
         self.proven |= {job.identity for job in jobs if job.agent_name == self.fleet}
         for job in jobs:

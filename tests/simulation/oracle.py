@@ -275,8 +275,9 @@ def settled(line: Line, known: Known) -> bool:
 
 
 def may_be_bouncer(line: Line, known: Known) -> bool:
-    """Return True if it looks like a bouncer whose job may be listed yet."""
-    return unlisted(known) and known.member.hidden and not settled(line, known)
+    """Return True if it looks like a bouncer whose job may be listed yet, or was forgotten by a restart as ours was."""
+    proven = line.ours_asked_at >= known.first_since + line.skew + UNKNOWN_FOR
+    return unlisted(known) and known.member.hidden and not proven
 
 
 def allow_list(view: View, rule: Rule, who: Known) -> Iterator[float]:

@@ -7,7 +7,7 @@ import pytest
 
 from bouncer import Kind, Role
 from bouncer.decide import Guards, HeldBy, decide
-from bouncer.events import Attributes, Connected, Described, Disconnected, Event, Info, Joined, Left
+from bouncer.events import Attributes, Connected, Described, Disconnected, Dispatched, Event, Info, Joined, Left
 from bouncer.people import LONGEST_NAME, Named, named_by
 from bouncer.policy import Rule
 from bouncer.room import LONGEST_METADATA
@@ -256,6 +256,14 @@ class TestUnsettled:
     def test_one_that_may_be_a_bouncer(self, events: list[Event], role: Role) -> None:
         """It counts for nothing until the first list asked for late enough says what it is."""
         assert who("agent-AJ_2", listed(11, self.MAYBE), *events).role is role
+
+    def test_a_restarted_server_proves_nothing(self) -> None:
+        """It has forgotten our own job too."""
+        forgotten = Dispatched(20, 20, ())
+
+        assert who("agent-AJ_2", listed(11, self.MAYBE), forgotten).role is Role.OTHER
+        assert who("agent-AJ_2", listed(11, self.MAYBE), dispatched(16), forgotten).role is Role.AGENT
+        assert who("agent-AJ_2", listed(11, self.MAYBE), forgotten, dispatched(21)).role is Role.AGENT
 
     def test_one_that_was_first_seen_late(self) -> None:
         """A list asked for before proves nothing; the next one does."""
