@@ -1,7 +1,7 @@
 """A room as it changes, for `bouncer watch`: asked of its bouncer while there is one, else seen from outside."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -35,7 +35,7 @@ class Remark:
 
 async def follow(
     project: "Project", name: str, *, agent_name: str, layers: "Sequence[Layer]"
-) -> AsyncIterator[Picture | Remark]:
+) -> AsyncGenerator[Picture | Remark, None]:
     """Yield the room each time that something has changed, until it closes.
 
     What goes wrong after the first look is noted, and tried again.

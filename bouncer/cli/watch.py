@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING
 
 import typer
@@ -33,7 +33,8 @@ async def watch(command: Invocation, room: RoomName) -> None:
         updates = follow(project, room, agent_name=command.agent_name, layers=settings.layers)
         if command.as_json or not out.is_terminal:
             with suppress(asyncio.CancelledError):  # Ctrl-C is how a stream is ended
-                await _lines(command, updates)
+                async with aclosing(updates):  # where no one reads the lines any more, it still leaves the room
+                    await _lines(command, updates)
         else:
             await _screen(command, updates)
 

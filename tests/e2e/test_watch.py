@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import signal
 import sys
@@ -113,3 +114,27 @@ async def test_records_for_scripts(world: World) -> None:
     assert [record["event"] for record in records][:3] == ["guarding", "configured", "standing"]
     assert (records[-1]["identity"], records[-1]["room"]) == ("B", world.room)
     assert (process.returncode, out, err) == (0, b"", b"")
+
+
+async def test_no_one_reads_the_records_any_more(world: World) -> None:
+    """As under `| head`: the command ends at the next line without a word, and leaves the room."""
+    await world.open({"bouncer": {"policies": {"max_agents": {"max": 1, "grace": 0, "wait_for_life": 0}}}})
+    reader, writer = os.pipe()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bouncer", "watch", world.room, "--json", "--quiet"),
+        env=environment(world.server),
+        stdout=writer,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    os.close(writer)
+    try:
+        with os.fdopen(reader, "rb") as lines:
+            assert json.loads(await asyncio.to_thread(lines.readline))["event"] == "guarding"
+        await world.agent("A")
+        await world.agent("B")
+        async with asyncio.timeout(30):
+            _, err = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert (process.returncode, err) == (1, b"")
