@@ -36,3 +36,10 @@ def test_env_example_names_every_setting() -> None:
     example = (ROOT / ".env.example").read_text()
 
     assert set(re.findall(r"\bBOUNCER_[A-Z_]+\b", code)) == set(re.findall(r"\bBOUNCER_[A-Z_]+\b", example))
+
+
+def test_env_example_names_each_setting_once() -> None:
+    """A value set in one line is not undone by another line for the same variable."""
+    names = re.findall(r"^(?:# )?([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)
+
+    assert len(names) == len(set(names))
