@@ -4,9 +4,11 @@ import asyncio
 import json
 import logging
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -122,6 +124,7 @@ def _how_to_join(server: Server, port: int) -> Text:
             text.append(f"  {line}\n")
 
     paragraph("See every room in the browser, in the gatekeeper's console:", f"http://{LOOPBACK}:{port}/")
+    python = sys.executable.removeprefix(f"{Path.cwd()}/")
     ours = server.url != os.environ.get("LIVEKIT_URL")
     paragraph(f"Join the room “{ROOM}” in the browser; like any room you open, it gets a bouncer:", link)
     if ours:
@@ -131,10 +134,10 @@ def _how_to_join(server: Server, port: int) -> Text:
         )
     paragraph(
         "Real agents to play with (dispatch one twice, and it is a duplicate):",
-        ".venv/bin/python demo/cast.py assistant",
+        f"{python} demo/cast.py assistant",
         f"lk dispatch create --room {ROOM} --agent-name assistant --metadata busy",
     )
-    bouncer = ".venv/bin/python -m bouncer"
+    bouncer = f"{python} -m bouncer"
     paragraph("What its bouncer sees, live:", f"{bouncer} watch {ROOM}")
     policies = '{"bouncer": {"policies": {"idle_timeout": {"timeout": 30}}}}'
     paragraph("Another policy:", f"{bouncer} dispatch {ROOM} --config '{policies}'")
