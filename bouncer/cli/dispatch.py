@@ -70,7 +70,7 @@ async def dispatch(
     name = plain(found.name)
     if value is not None:
         same = "" if written.changed else ", as it was already"
-        out.print(Text(f"The metadata of {name} have the configuration{same}."))
+        out.print(Text(f"The metadata of {name} has the configuration{same}."))
     how = f"dispatched, {took:.1f} s" if sent else "it was there already"
     out.print(Text(f"{plain(acting.identity)} guards {name} ({how})."))
 
@@ -97,7 +97,7 @@ async def release(command: Invocation, room: RoomName) -> None:
     name = plain(found.name)
     gone = ", ".join(plain(bouncer.identity) for bouncer in left)
     out.print(Text(f"{gone} no longer guards {name}." if left else f"No bouncer was in {name}."))
-    had = "no longer have a" if written.changed else "had no"
+    had = "no longer has a" if written.changed else "had no"
     out.print(Text(f"The metadata of {name} {had} configuration for a bouncer."))
 
 
@@ -136,7 +136,7 @@ async def _write(command: Invocation, project: "Project", room: "OpenRoom", valu
     writes = 0
     while (text := _changed(room, value)) != room.metadata:
         if writes == WRITES:
-            refused(f"the metadata of “{room.name}” don't stay as written: another application writes them again")
+            refused(f"the metadata of “{room.name}” doesn't stay as written: another application writes it again")
         await project.update_metadata(room.name, text)
         writes += 1
         await asyncio.sleep(SETTLES)
@@ -158,7 +158,7 @@ def _changed(room: "OpenRoom", value: Any) -> str:
         return without_ours(room.metadata) if value is None else with_ours(room.metadata, value)
     except ForeignMetadata as error:
         refused(
-            f"the metadata of “{room.name}” are another application's, and are left as they are: {error}. Give the "
+            f"the metadata of “{room.name}” is another application's, and is left as it is: {error}. Give the "
             "configuration to the workers (BOUNCER_CONFIG) or to the dispatch (its metadata) instead"
         )
 

@@ -63,7 +63,7 @@ def gatekeeper(
     """Dispatch a bouncer into every room, and again where it is lost.
 
     LiveKit's webhooks go to /livekit on the port, the bouncers' to /bouncer; the console is at /. Without webhooks,
-    rooms are guarded up to 30 s late.
+    rooms are guarded up to 40 s late.
     """
     from dotenv import load_dotenv
 

@@ -94,7 +94,7 @@ async def rooms(
         print_json(v=1, rooms=[_record(row) for row in rows], calls={"made": made, "at_most": calls}, took=took)
     else:
         _show(rows, ask=ask, nothing="Every open room is guarded." if found else "No room is open.")
-    command.say(f"{made} API calls of {calls} at most, {took:.1f} s")
+    command.say(f"{made} of at most {calls} API calls, {took:.1f} s")
 
 
 async def look_into(

@@ -108,7 +108,7 @@ def _entries(text: str) -> list[_Entry]:
     except RecursionError:
         raise ForeignMetadata("they are nested too deeply") from None
     except json.JSONDecodeError as error:
-        raise ForeignMetadata(f"they are not JSON: {error}") from None
+        raise ForeignMetadata(f"it is not JSON: {error}") from None
 
 
 def _scan(text: str) -> Iterator[_Entry]:

@@ -29,7 +29,7 @@ ROOM a\\u001b[31m😀  1  2  agent-AJ_* acting  B due in SPAN, duplicates  0
 ROOM b  0  0  none  ?"""
 LOOKING = """\
 using LIVEKIT_URL, LIVEKIT_API_KEY, LIVEKIT_API_SECRET from the environment
-3 API calls of 2000 at most, SPAN"""
+3 of at most 2000 API calls, SPAN"""
 DOCTOR = """\
 ok  credentials  LIVEKIT_URL, LIVEKIT_API_KEY, LIVEKIT_API_SECRET from the environment
 ok  configuration no BOUNCER_CONFIG here: the built-in defaults are in force
@@ -63,7 +63,7 @@ async def test_dispatch_and_release(world: World) -> None:
     sent = await run(world.server, *arguments, "--config", CONFIGURATION, "--dry-run-mode")
     assert told(sent, world.room) == (
         0,
-        "The metadata of ROOM have the configuration.\nagent-AJ_* guards ROOM (dispatched, SPAN).",
+        "The metadata of ROOM has the configuration.\nagent-AJ_* guards ROOM (dispatched, SPAN).",
         "",
     )
     written = await metadata_of(world)
@@ -88,7 +88,7 @@ async def test_dispatch_and_release(world: World) -> None:
     released = await run(world.server, "release", world.room, "--quiet")
     assert told(released, world.room) == (
         0,
-        "agent-AJ_* no longer guards ROOM.\nThe metadata of ROOM no longer have a configuration for a bouncer.",
+        "agent-AJ_* no longer guards ROOM.\nThe metadata of ROOM no longer has a configuration for a bouncer.",
         "",
     )
     assert await metadata_of(world) == FOREIGN
@@ -124,7 +124,7 @@ async def test_metadata_of_others(world: World) -> None:
     await world.metadata("a topic")
     refused = await run(world.server, "dispatch", world.room, "--dry-run-mode", "--quiet")
     assert (refused.status, refused.out) == (1, "")
-    assert "another application's, and are left as they are: they are not JSON" in refused.err
+    assert "another application's, and is left as it is: it is not JSON" in refused.err
     assert await metadata_of(world) == "a topic"
 
 
