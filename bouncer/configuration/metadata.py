@@ -95,7 +95,7 @@ def member(text: str, key: str) -> Any:
 def _entry(entries: list[_Entry], key: str) -> _Entry | None:
     found = [entry for entry in entries if entry.key == key]
     if len(found) > 1:
-        raise ForeignMetadata(f"they have the key “{key}” more than once; which one is meant?")
+        raise ForeignMetadata(f"it has the key “{key}” more than once; which one is meant?")
     return found[0] if found else None
 
 
@@ -103,10 +103,10 @@ def _entries(text: str) -> list[_Entry]:
     """Return the entries of the object that the text is. Raises: ForeignMetadata if it is none."""
     try:
         if not isinstance(json.loads(text, parse_int=str, parse_float=str), dict):
-            raise ForeignMetadata("they are JSON, but no object")
+            raise ForeignMetadata("it is JSON, but not an object")
         return list(_scan(text))
     except RecursionError:
-        raise ForeignMetadata("they are nested too deeply") from None
+        raise ForeignMetadata("it is nested too deeply") from None
     except json.JSONDecodeError as error:
         raise ForeignMetadata(f"it is not JSON: {error}") from None
 

@@ -44,7 +44,7 @@ def test_put_in_and_taken_out(before: str, after: str, released: str) -> None:
     ("text", "why"),
     [
         ("hello", "not JSON"),
-        ("[1]", "no object"),
+        ("[1]", "not an object"),
         ('{"a": 1,}', "not JSON"),
         ('{"bouncer": {}, "bouncer": {}}', "more than once"),
         ("[" * 100_000, "nested too deeply"),
