@@ -56,6 +56,8 @@ HEARD_LATE = 2.0
 """Seconds by which news of what is heard is dated back at most."""
 FROZEN = 2.0
 """Seconds by which our process has to be late for it to know that it was frozen."""
+MOST_FAILURES = 10_000
+"""Calls of one bouncer that fail; a hundred is many."""
 CALL_LIMIT = 3.0
 """Seconds after which a call without an answer is given up."""
 NAME = "bouncer"
@@ -1090,6 +1092,8 @@ class Line:
         now = self.server.loop.time()
         if not urgent and sum(at > now - 60.0 for at in self.called_at) >= self.budget:
             self.failed_at.append(now)
+            if len(self.failed_at) > MOST_FAILURES:
+                self.judge.broken("the loop doesn't spin", "what is refused is asked for again at once")
             raise ApiError(Trouble.THROTTLED, "simulated: no call is left")
 
     async def list_participants(self, *, urgent: bool = False) -> tuple[Info, ...]:
