@@ -107,8 +107,7 @@ class Duplicates:
                 due = max(due, agent.joined_at + self.wait_for_life)
             if may_be_confirmed(agent, kept, newest=self.keep == "newest"):
                 due = max(due, agent.joined_at + UNLISTED_FOR)
-            others_unknown = any(other.may_serve or other.unlisted for other in kept)
-            unknown = not agent.replaced and agent.may_serve and others_unknown
+            unknown = any(o.may_serve or (o.unlisted and agent.may_serve) for o in kept) and not agent.replaced
             if unknown:
                 due = max(due, agent.joined_at + JOB_KNOWN_IN)
             yield Verdict(agent, due, self._reason(agent), UNKNOWN if unknown else "")

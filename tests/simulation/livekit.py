@@ -282,6 +282,9 @@ class Fault:
 class Judge(Protocol):
     """Who looks at what the bouncers do."""
 
+    def broken(self, invariant: str, what: str) -> None:
+        """An invariant doesn't hold."""
+
     def calls(self, line: "Line", name: str, *arguments: object) -> None:
         """A call to the API is being made."""
 
@@ -603,6 +606,10 @@ class Line:
         self.replaced: set[str] = set()
         """The jobs that a newer one of their dispatch, for the same publisher, was known to replace."""
         self.jobs_asked_at = 0.0
+        self.last_lacked: set[str] = set()
+        """The sids that the last list didn't show, though an event may have told of them since."""
+        self.ever_listed: dict[str, set[str]] = {}
+        """The jobs that were ever listed with an identity."""
         self.ours_asked_at = 0.0
         """When the jobs were last asked for and ours was among them."""
         """When the last list of jobs was asked for, of which we had the answer."""
@@ -873,7 +880,7 @@ class Line:
         alike = known.name == before.name and known.member.kind is before.member.kind
         if recent and not evicted and alike:
             known.first_sid = before.first_sid
-            known.earlier_jobs = {job.job for job in self.jobs if job.identity == before.member.identity}
+            known.earlier_jobs = set(self.ever_listed.get(before.member.identity, ()))
             known.since, known.acted_at, known.worked = before.since, before.acted_at, before.worked
             known.acted_told, known.alive_at = before.acted_told, before.alive_at
             known.state, known.state_at, known.state_told = before.state, before.state_at, before.state_told
@@ -1125,6 +1132,7 @@ class Line:
                 seen.left_told = left_told
         if any(known.lacked_at == as_of for known in self.known.values()):
             self.heard_at = self.server.loop.time()
+        self.last_lacked = {sid for sid, known in self.known.items() if known.lacked_at is not None}
         self.asked_at = max(self.asked_at, asked_at)
         self.judge.listed(self)
         return tuple(info for _, info, _ in shown)
@@ -1145,6 +1153,7 @@ class Line:
         self.proven |= {job.identity for job in jobs if job.agent_name == self.fleet}
         for job in jobs:
             self.shown_jobs.setdefault(job.dispatch, set()).add(job.identity)
+            self.ever_listed.setdefault(job.identity, set()).add(job.job)
         for known in self.known.values():
             self._note_job(known)
         self._note_replaced()

@@ -629,7 +629,8 @@ def undeniable(line: Line, meaning: Meaning, since: float, leaving: AbstractSet[
     """
     if not (owed := _owed(View(line, owing=True), meaning, since)):
         return {}
-    lacked = {sid for sid, k in line.known.items() if k.lacked_at is not None and not k.left_told}
+    lacking = (sid for sid, k in line.known.items() if k.lacked_at is not None or sid in line.last_lacked)
+    lacked = {sid for sid in lacking if not line.known[sid].left_told}
     gone = lacked | leaving | {member.sid for _, member in line.sent if not member.here}
     principals = {line.known[sid].member.identity for sid in gone}
     gone |= {sid for sid, k in line.known.items() if line.claims(k) in principals}
