@@ -404,7 +404,7 @@ MUTANTS = (
     mutant(
         "agents that may each serve a person are duplicates",
         "policies.duplicates",
-        "not A and agent.may_serve and B",
+        "any(A) and not agent.replaced",
         "False",
     ),
     mutant(
