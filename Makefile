@@ -49,11 +49,11 @@ dev: $(READY) ## Run a LiveKit server with a bouncer for every room, and say how
 test: $(READY) ## Run all tests, the end-to-end ones on a real LiveKit server (ARGS="-k duplicates" for some)
 	@$(RUN) -m devserver
 ifdef ARGS
-	$(RUN) -m pytest $(SIDE_BY_SIDE) 6 -m "not realtime" $(ARGS) || [ $$? -eq $(NONE_CHOSEN) ]
+	$(RUN) -m pytest $(SIDE_BY_SIDE) 4 -m "not realtime" $(ARGS) || [ $$? -eq $(NONE_CHOSEN) ]
 else
 	$(RUN) -m pytest $(SIDE_BY_SIDE) 3 $(CORE) --cov
 	$(RUN) -m coverage report --include='$(HEART)' --fail-under=$(REACHED)
-	$(RUN) -m pytest $(SIDE_BY_SIDE) 6 -m "not realtime" $(addprefix --ignore=,$(CORE))
+	$(RUN) -m pytest $(SIDE_BY_SIDE) 4 -m "not realtime" $(addprefix --ignore=,$(CORE))
 endif
 	$(RUN) -m pytest --numprocesses 3 -m realtime $(ARGS) || [ $$? -eq $(NONE_CHOSEN) ]
 
