@@ -83,12 +83,19 @@ async def settled(gated: Gated, rooms: list[str]) -> bool:
 
 
 async def dispatches(gated: Gated, room: str) -> int:
-    """Return how many dispatches of a bouncer a room has; the server makes one of its own, without a name."""
+    """Return how many dispatches of a bouncer a room has; the server makes one of its own, without a name.
+
+    One whose bouncer is gone, say as it could not connect on a busy machine, stays listed and doesn't count.
+    """
     try:
         found = await gated.client.agent_dispatch.list_dispatch(room)
     except (api.TwirpError, aiohttp.ClientError):
         return 0
-    return sum(dispatch.agent_name == "bouncer" for dispatch in found)
+    here = {participant.identity for participant in await listed(gated, room)}
+    jobs = [
+        [job.state.participant_identity for job in each.state.jobs] for each in found if each.agent_name == "bouncer"
+    ]
+    return sum(not identities or not here.isdisjoint(identities) for identities in jobs)
 
 
 @asynccontextmanager
