@@ -225,7 +225,7 @@ class View:
             due = max(due, joined + rule["wait_for_life"])
 
         def beaten(known: Known) -> bool:
-            open_ = unlisted(known) and not settled(self.line, known)
+            open_ = unlisted(known) and not settled(self.line, known, self.line.jobs_asked_at)
             alike = known.agent_name == who.agent_name and not open_
             return alike and (known.job is None or (age(known) < age(who)) == newest)
 
@@ -269,15 +269,14 @@ def unseen(view: View, who: Known) -> bool:
     return deaf or not (who.worked or who.wrote)
 
 
-def settled(line: Line, known: Known) -> bool:
-    """Return True if the jobs were asked for so late that its own, if it had one, would be among them."""
-    return line.jobs_asked_at >= known.first_since + line.skew + UNKNOWN_FOR
+def settled(line: Line, known: Known, asked_at: float) -> bool:
+    """Return True if jobs were asked for so late, at that instant, that its own, if it had one, would be among them."""
+    return asked_at >= known.first_since + line.skew + UNKNOWN_FOR
 
 
 def may_be_bouncer(line: Line, known: Known) -> bool:
     """Return True if it looks like a bouncer whose job may be listed yet, or was forgotten by a restart as ours was."""
-    proven = line.ours_asked_at >= known.first_since + line.skew + UNKNOWN_FOR
-    return unlisted(known) and known.member.hidden and not proven
+    return unlisted(known) and known.member.hidden and not settled(line, known, line.ours_asked_at)
 
 
 def allow_list(view: View, rule: Rule, who: Known) -> Iterator[float]:
