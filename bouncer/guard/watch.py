@@ -395,7 +395,8 @@ class Watch:
         """
         if not self._decided:
             return
-        self._decided, self._rests_until = False, self._now + (1 + PACE) * seconds
+        self._decided = False
+        self._rests_until = max(self._rests_until, self._now + (1 + PACE) * seconds)
         if seconds > SLOW and self.history.told.first(Topic.SLOWNESS):
             self._news.append(Failing(Doing.JUDGING, SlowError(seconds)))
 

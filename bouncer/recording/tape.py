@@ -86,7 +86,7 @@ class Taped(Watch):
 
     def took(self, seconds: float) -> None:
         """Take in how long the last step or answer took. What delays nothing is left out."""
-        if (1 + PACE) * seconds > SETTLE:
+        if self._decided and self._now + (1 + PACE) * seconds > min(self._judge_at, self._judged_at + SETTLE):
             self._note(self._now, "took", seconds)
         super().took(seconds)
 

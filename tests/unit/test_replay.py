@@ -268,6 +268,25 @@ def test_what_was_computed_slowly_is_done_again_as_it_was(busy: float) -> None:
     assert any(line.get("step", {}).get("late") for line in done) == (busy == 0)
 
 
+def test_only_judging_makes_a_room_rest_when_it_is_done_again() -> None:
+    """An answer that took long, after a step that took no time to speak of, delays nothing."""
+    tapes = Tapes()
+    bench = Bench({"idle_timeout": {"timeout": 50}}, tapes=tapes)
+    agent(bench)
+    bench.until(10)
+    bench.signals("A")
+    bench.until(10)
+    bench.watch.took(0.000_1)
+    bench.watch.took(3)
+    bench.signals("A")
+    bench.until(200)
+    (lines,) = tapes.recordings()
+
+    done = [line for line, _ in follow(opened(lines), Registry(BUILTIN))]
+
+    assert not any("took" in line for line in done)
+
+
 def test_whose_configuration_is_refused_is_said() -> None:
     """The recording's own, or only both together."""
     with pytest.raises(FormatError, match="the configuration is no longer valid: BOUNCER_CONFIG"):
