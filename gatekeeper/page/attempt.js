@@ -1,5 +1,5 @@
 // A box to try another configuration on the live room. It changes nothing: the gatekeeper judges the room with it.
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { counted, html, ticking, utc } from "./common.js";
 import { completed } from "./complete.js";
 import { given } from "./configuration.js";
@@ -70,7 +70,8 @@ function Editor({ text, set, attempt, bad }) {
   const schema = useRef(null);
   const [list, setList] = useState(null);
   const caret = useRef(null);
-  useEffect(() => { if (caret.current) { box.current.setSelectionRange(...caret.current); caret.current = null; } });
+  // In one with the new text: what is typed next has to find the caret there.
+  useLayoutEffect(() => { if (caret.current) { box.current.setSelectionRange(...caret.current); caret.current = null; } });
   const load = () => { schema.current ??= fetch("/console/schema.json").then((answer) => answer.json()).catch(() => { schema.current = null; return {}; }); return schema.current; };
   const offer = async (asked) => {
     const known = await load();
