@@ -223,9 +223,12 @@ class Room:
             return
         bouncer, now = self.of(line), self.loop.time()
         here = [k.member for k in line.known.values() if k.job and k.job.dispatch == dispatch and k.member.here]
-        meant = [k.member for k in line.known.values() if line.may_be_of(k, dispatch) and k.member.here]
-        if unsent := [member for member in meant if bouncer.is_to_charge(member)]:
-            bouncer.charge(unsent[0])
+        meant = [k.member for k in line.known.values() if line.may_be_of(k, dispatch)]
+        unsent = [member for member in meant if bouncer.is_to_charge(member)]
+        if still_here := [member for member in unsent if member.here]:
+            bouncer.charge(still_here[0])
+        else:
+            bouncer.in_vain += [(now, member) for member in unsent]
         for member in jobs:
             if member.here:
                 bouncer.object(member)
@@ -531,6 +534,8 @@ class Bouncer:
         """Whom it removed, by sid, and from which dispatch as far as it knew."""
         self.charged: list[tuple[float, Member]] = []
         """When removals were sent that cost some of the budget, each once."""
+        self.in_vain: list[tuple[float, Member]] = []
+        """When a dispatch was ended whose job had just left by itself: it may have cost some of the budget."""
         self.paid: set[str] = set()
         """The sids of those that it is evicting, and has sent something for."""
         self.attempts: list[float] = []
@@ -741,13 +746,14 @@ class Bouncer:
         return () if kept else late.values()
 
     def spent(self) -> int:
-        """Return how much of the budget of a minute is spent, or was a moment ago."""
-        return sum(at > self.room.loop.time() - 60.0 - PROMPT for at, _ in self.charged)
+        """Return how much of the budget of a minute may be spent, or was a moment ago."""
+        return sum(at > self.room.loop.time() - 60.0 - PROMPT for at, _ in (*self.charged, *self.in_vain))
 
     def has_its_share(self, sid: str, budget: int) -> bool:
         """Return True if so many earlier participants of the same identity were removed that this one has to wait."""
         identity, since = self.line.known[sid].member.identity, self.room.loop.time() - 60.0 - PROMPT
-        return sum(at > since and m.identity == identity and m.sid != sid for at, m in self.charged) * 2 >= budget
+        sent = (*self.charged, *self.in_vain)
+        return sum(at > since and m.identity == identity and m.sid != sid for at, m in sent) * 2 >= budget
 
     def ended(self, news: Evicted) -> None:
         """Take in how an eviction has ended."""
