@@ -96,13 +96,20 @@ class Duplicates:
         """Since when the agent has its key."""
         return max(_since(part, agent) for part in self._parts)
 
+    def _surely_since(self, agent: Participant) -> Instant:
+        """Since when the agent makes others one too many, though it may yet turn out to serve someone of its own."""
+        since = self._since(agent)
+        return max(since, agent.joined_at + JOB_KNOWN_IN) if agent.may_serve else since
+
     def _surplus(self, group: list[Participant]) -> Iterator[Verdict]:
         """Verdicts on all but the `max` agents of a group with the best right to stay."""
         order = in_order(group, newest=self.keep == "newest")
         kept = order[: self.max]
         alive_at = min(agent.alive_at for agent in kept)
-        for agent, full_at in zip(order[self.max :], full_since(map(self._since, order), self.max), strict=True):
-            due = max(self._since(agent), full_at) + self.grace
+        full = full_since(map(self._since, order), self.max)
+        surely_full = full_since(map(self._surely_since, order), self.max)
+        for agent, full_at, surely_at in zip(order[self.max :], full, surely_full, strict=True):
+            due = max(self._since(agent), surely_at if agent.replaced else full_at) + self.grace
             if self.keep == "oldest" and not agent.replaced and may_replace(agent, alive_at):
                 due = max(due, agent.joined_at + self.wait_for_life)
             if may_be_confirmed(agent, kept, newest=self.keep == "newest"):

@@ -266,13 +266,22 @@ class TestServing:
 
         assert self.settled(house) == {"B": (13, True), "C": (14, True)}
 
-    def test_one_that_was_replaced_waits_for_nothing(self) -> None:
-        """Its job is known, and the newer one of its dispatch does the same."""
-        house = room(
-            agent(JOB_1, "x", joined=10, replaced=True, may_serve=True), agent("B", "x", joined=11, may_serve=True)
-        )
+    @pytest.mark.parametrize(
+        ("others", "due"),
+        [
+            pytest.param([x(JOB_2, 15)], 17, id="the newer job"),
+            pytest.param([x("B", 12), x(JOB_2, 15)], 14, id="another is there, and was before"),
+            pytest.param([x("B", 12, may_serve=True), x(JOB_2, 15)], 17, id="which may serve someone of its own"),
+            pytest.param([x("B", 12, may_serve=True)], 21.5, id="and is the only one"),
+        ],
+    )
+    def test_one_that_was_replaced_leaves_for_one_that_surely_does_the_same(
+        self, others: list[Participant], due: float
+    ) -> None:
+        """Its job is known, and the newer one of its dispatch does the same. Of others that may not be so."""
+        house = room(x(JOB_1, 10, replaced=True), *others)
 
-        assert self.settled(house) == {JOB_1: (13, True)}
+        assert self.settled(house)[JOB_1] == (due, True)
 
 
 @given(rooms, st.integers(1, 4), st.integers(0, 20), st.integers(0, 30))
