@@ -101,8 +101,8 @@ MUTANTS = (
     mutant(
         "evict all duplicates",
         "policies.duplicates",
-        "zip(A[self.max:], B, strict=True)",
-        "zip(A if len(A) > self.max else (), [*B, *([0.0] * self.max)], strict=False)",
+        "zip(A[self.max:], B, C, strict=True)",
+        "zip(A if len(A) > self.max else (), *([*dates, *([0.0] * self.max)] for dates in (B, C)), strict=False)",
     ),
     mutant("no budget", "bouncer.decide._within_budget", "len(A) < left and B < share", "True"),
     mutant("charge no removal", "bouncer.guard.history", "self._sent.append(A)", "None"),
