@@ -16,6 +16,8 @@ WITHIN = 4.0
 CLOCK_OFF_BY = 60.0
 """Seconds by which our clock may differ from the server's; a token is valid for some minutes around its date."""
 SCHEMES = ("ws", "wss", "http", "https")
+PLACEHOLDERS = ("<", ">", "your-", "your_", "{", "}", "…", "...")
+"""What is in a value that was copied from a document."""
 PROBE = "/twirp/livekit.RoomService/ListRooms"
 
 
@@ -40,8 +42,10 @@ def _unusable(credentials: Credentials) -> str:
         usable = False
     if not usable:
         return f"LIVEKIT_URL: must be like wss://my-project.livekit.cloud or ws://localhost:7880, not {url!r}"
+    if "@" in url:
+        return "LIVEKIT_URL: must have no user and no password in it; the key goes into LIVEKIT_API_KEY"
     for variable, value in given.items():
-        if any(mark in value.lower() for mark in ("<", ">", "your-", "your_", "{", "}")):
+        if any(mark in value.lower() for mark in PLACEHOLDERS):
             shown = "" if variable == "LIVEKIT_API_SECRET" else f", {value!r}"
             return f"{variable}: still a placeholder{shown}; set it to your own server's"
     return ""
@@ -63,7 +67,7 @@ async def _refused(credentials: Credentials, within: float) -> str:
         ):
             text = (await answer.text(errors="replace")).replace(bearer, "…")
             return _objection(credentials, answer, " ".join(text.split())[:200])
-    except (TimeoutError, aiohttp.ClientError, OSError) as error:
+    except (aiohttp.ClientError, OSError, ValueError) as error:  # a name that no host can have is a ValueError
         return f"LIVEKIT_URL: no LiveKit server answers at {url} ({str(error) or f'nothing within {within:g} s'})"
 
 

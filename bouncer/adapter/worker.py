@@ -6,6 +6,7 @@ import hashlib
 import logging
 import math
 import os
+import socket
 import sys
 import time
 from base64 import b64encode
@@ -154,6 +155,8 @@ class BouncerServer(AgentServer):
         try:
             await super().run(*args, **options)
         except OSError as error:
+            if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+                _end_process(f"BOUNCER_HOST: can't listen at {self._host} ({error}); it must be this machine's address")
             if error.errno != errno.EADDRINUSE:
                 _end_process(f"the worker failed: {error}")
             _end_process(self._port_in_use(str(error)))

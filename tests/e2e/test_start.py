@@ -78,6 +78,24 @@ def taken() -> Iterator[str]:
             id="a placeholder",
         ),
         pytest.param(
+            FRAMEWORK,
+            {"LIVEKIT_URL": "wss://…"},
+            "LIVEKIT_URL: still a placeholder, 'wss://…'; set it to your own server's",
+            id="as the README writes it",
+        ),
+        pytest.param(
+            FRAMEWORK,
+            {"LIVEKIT_URL": "ws://.."},
+            "LIVEKIT_URL: no LiveKit server answers at ws://.. (",
+            id="no name of a host",
+        ),
+        pytest.param(
+            PLAIN,
+            {"LIVEKIT_URL": "ws://ann:secret@127.0.0.1:7880"},
+            "LIVEKIT_URL: must have no user and no password in it; the key goes into LIVEKIT_API_KEY",
+            id="a password in the address",
+        ),
+        pytest.param(
             PLAIN,
             {"LIVEKIT_URL": "ws://127.0.0.1:1"},
             "LIVEKIT_URL: no LiveKit server answers at ws://127.0.0.1:1",
@@ -100,6 +118,12 @@ def taken() -> Iterator[str]:
             {"BOUNCER_PORT": "TAKEN"},
             "BOUNCER_PORT: *:TAKEN is in use; health needs a free port",
             id="a port in use",
+        ),
+        pytest.param(
+            FRAMEWORK,
+            {"BOUNCER_HOST": "300.1.1.1"},
+            "BOUNCER_HOST: can't listen at 300.1.1.1 (",
+            id="no host of this machine",
         ),
         pytest.param(PLAIN, {"LIVEKIT_URL": "LATE"}, "clock: this machine's is 360", id="a clock"),
     ],
