@@ -133,7 +133,8 @@ def _null_names(layer: str, patch: Mapping[str, Any], policies: Policies) -> Ite
     for place, value, known in places:
         if isinstance(value, Mapping):
             names = [name for name, inner in value.items() if inner is None and name not in known]
-            yield from unknown_names(layer, place, names, known)
+            slips = elsewhere(place, policies, _options(policies)) if names else {}
+            yield from unknown_names(layer, place, names, known, slips)
 
 
 def _read(layer: Layer, policies: Collection[str]) -> dict[str, Any] | None:
@@ -155,7 +156,7 @@ def _read(layer: Layer, policies: Collection[str]) -> dict[str, Any] | None:
             return None
         what = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise refuse("$", f"{meant or UNREADABLE}: {what}") from None
-    if layer.shared and isinstance(document, _Object) and (found := [*misplaced(layer, document, policies)]):
+    if layer.shared and (found := [*misplaced(layer, document, policies)]):
         raise ConfigError(found)
     if not isinstance(document, _Object) or KEY not in document:
         if layer.shared:

@@ -12,7 +12,8 @@ from bouncer.configuration.model import KEY, Bouncer, EvictionSection, Exempt, L
 from bouncer.configuration.provenance import ROOT, at
 
 UNREADABLE = "must be JSON, but it can't be read"
-_PYTHON_DICT = re.compile(rf"\s*\{{.*'{KEY}'\s*:", re.DOTALL)
+_PYTHON_DICT = re.compile(rf"\s*\{{.*'{KEY}'\s*:", re.DOTALL | re.IGNORECASE)
+_JSON_OBJECT = re.compile(rf'\s*\{{.*"{KEY}"\s*:', re.DOTALL | re.IGNORECASE)
 _WRAPPED = f'inside of {{"{KEY}": {{…}}}}'
 
 
@@ -25,10 +26,13 @@ def unreadable(text: str) -> str:
     return ""
 
 
-def misplaced(layer: Layer, document: Mapping[str, Any], policies: Collection[str]) -> Iterator[Problem]:
+def misplaced(layer: Layer, document: Any, policies: Collection[str]) -> Iterator[Problem]:
     """Yield what is at the top of a shared document but belongs under our key."""
-    for key, value in document.items():
-        named = key == "policies" and isinstance(value, Mapping) and any(name in policies for name in value)
+    if isinstance(document, str) and _JSON_OBJECT.match(document):
+        yield Problem(layer.name, "$", "is JSON encoded twice: must be an object, not a string that contains one")
+    for key, value in document.items() if isinstance(document, Mapping) else ():
+        ours = {"policies": policies, "exempt": keys(Exempt), "eviction": keys(EvictionSection)}.get(key, ())
+        named = isinstance(value, Mapping) and any(name in ours for name in value)
         right = ""
         if key != KEY and key.lower() == KEY:
             right = f"is written “{KEY}”, in small letters"
