@@ -215,7 +215,7 @@ def config_layers(environment: Mapping[str, str], problems: list[str]) -> tuple[
         return (Layer("BOUNCER_CONFIG", value),)
     wrong = "is empty"
     try:
-        if text := Path(value).read_text(encoding="utf-8").strip():
+        if text := Path(value).read_text(encoding="utf-8-sig").strip():
             return (Layer(f"BOUNCER_CONFIG ({value})", text),)
     except (OSError, ValueError) as error:
         wrong = f"can't be read: {error}"

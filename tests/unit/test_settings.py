@@ -139,10 +139,11 @@ class TestConfig:
         assert settings.layers == (Layer("BOUNCER_CONFIG", self.TEXT),)
         assert load(settings.layers, BUILTIN).mode == "dry_run"
 
-    def test_a_file(self, tmp_path: Path) -> None:
-        """Later problems with it are reported with its path."""
+    @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+    def test_a_file(self, tmp_path: Path, encoding: str) -> None:
+        """Later problems with it are reported with its path. As for `check`, it may begin with a byte order mark."""
         path = tmp_path / "bouncer.json"
-        path.write_text(self.TEXT, encoding="utf-8")
+        path.write_text(self.TEXT, encoding=encoding)
         (layer,) = read(BOUNCER_CONFIG=f" {path}\n").layers
 
         assert (layer.text, layer.shared) == (self.TEXT, False)
