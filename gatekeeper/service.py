@@ -171,9 +171,7 @@ class Service:
             await asyncio.sleep(SILENT_AFTER)
             if not self._driver.doors.webhooks and self._driver.doors.doors:
                 how = "set webhook.urls and webhook.api_key in LiveKit's configuration to reach /livekit at --host"
-                logger.warning(
-                    "no webhooks", extra={"effect": f"rooms are guarded up to {RECONCILE:g} s late", "fix": how}
-                )
+                logger.warning("no webhooks", extra={"effect": "rooms are guarded up to 40 s late", "fix": how})
                 return
 
     async def _read(self, request: Request) -> bytes | Response:
