@@ -161,4 +161,4 @@ class _Sounding:
 def _is_loud(frame: rtc.AudioFrame) -> bool:
     samples = np.frombuffer(frame.data, dtype=np.int16).astype(np.float32)
     energies = np.add.reduceat(samples**2, np.arange(0, len(samples), BLOCK)) if len(samples) else np.zeros(1)
-    return bool(energies.max() >= LOUD * BLOCK)
+    return bool(np.any(energies >= LOUD * BLOCK))
