@@ -29,24 +29,26 @@ _CODES = frozenset(code for name, code in vars(api.TwirpErrorCode).items() if na
 
 
 ROOM_PER_MINUTE = 60
-"""Calls a minute that every room may make for what is urgent, whatever the others do. An eviction takes one list."""
+"""Calls a minute that every room may make for what is urgent, whatever it does otherwise and whatever others do. An
+eviction takes one list, and one of the jobs while a dispatch is unknown."""
 ROOM_PART = 4
-"""No room makes more than this part of its worker's calls. Removals don't count: `max_per_minute` bounds them."""
+"""No room makes more than this part of its worker's other calls. Removals don't count: `max_per_minute` bounds them."""
 
 
 class CallBudget:
     """How many API calls this worker makes a minute, fairly divided among its rooms.
 
-    What ends an eviction always goes. Anything else goes within what is left, and what is urgent also beyond that, as
-    long as its room has made few calls.
+    What ends an eviction always goes, and so does what is urgent, as long as its room has made few urgent calls.
+    Anything else goes within what is left, and within the room's part.
     """
 
     def __init__(self, per_minute: int) -> None:
         """Make one for all rooms of the worker; the rooms run in threads of their own."""
         self._per_minute = per_minute
         self._room_limit = max(ROOM_PER_MINUTE, per_minute // ROOM_PART)
-        self._made: deque[tuple[Instant, str]] = deque()
-        self._rooms: Counter[str] = Counter()
+        self._made: deque[tuple[Instant, tuple[str, bool]]] = deque()
+        self._rooms: Counter[tuple[str, bool]] = Counter()
+        """The calls of this minute, by room and whether they were urgent; those that end an eviction are of room ''."""
         self._lock = threading.Lock()
 
     def spend(self, now: Instant, *, urgent: bool, room: str = "", ends: bool = False) -> bool:
@@ -60,13 +62,13 @@ class CallBudget:
                 self._rooms[of] -= 1
                 if not self._rooms[of]:
                     del self._rooms[of]
-            room = "" if ends else room
-            made = self._rooms[room] if room else 0
-            spent = len(self._made) >= self._per_minute
-            if not ends and (made >= self._room_limit or (spent and not (urgent and made < ROOM_PER_MINUTE))):
-                return False
-            self._made.append((now, room))
-            self._rooms[room] += 1
+            if not (ends or (urgent and self._rooms[room, True] < ROOM_PER_MINUTE)):
+                made = self._rooms[room, True] + self._rooms[room, False] if room else 0
+                if made >= self._room_limit or len(self._made) >= self._per_minute:
+                    return False
+            of = ("", False) if ends else (room, urgent)
+            self._made.append((now, of))
+            self._rooms[of] += 1
             return True
 
     def left(self, now: Instant) -> int:

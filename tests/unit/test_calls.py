@@ -338,6 +338,11 @@ async def test_our_own_dispatch_goes_with_us(far: Far, calls: RoomCalls, answer:
             "y" * 60 + "nnyn",
             id="which leaves the others theirs",
         ),
+        pytest.param(
+            [(0, "a", ""), (0, "a", ""), (0, "a", "")] + [(1, "a", "urgent") for _ in range(61)],
+            "yyn" + "y" * 60 + "n",
+            id="whatever the room has done otherwise",
+        ),
         pytest.param([(i / 99, "a", "ends") for i in range(80)], "y" * 80, id="what ends an eviction always goes"),
     ],
 )
@@ -360,6 +365,14 @@ def test_no_room_makes_more_than_its_part() -> None:
 
     assert sum(budget.spend(1, room="a", urgent=True) for _ in range(500)) == 1000 // ROOM_PART
     assert budget.left(1) == 1000 - 1000 // ROOM_PART
+
+
+def test_what_a_room_does_otherwise_takes_nothing_from_what_is_urgent() -> None:
+    """As many as come to a room that nearly empties its part of lists, of whom the last is due."""
+    budget = CallBudget(1000)
+
+    assert sum(budget.spend(1, room="a", urgent=False) for _ in range(500)) == 1000 // ROOM_PART
+    assert [sum(budget.spend(1, room=room, urgent=True) for _ in range(100)) for room in "ab"] == [60, 100]
 
 
 async def test_what_has_waited_for_long_is_urgent(far: Far, calls: RoomCalls, monkeypatch: pytest.MonkeyPatch) -> None:
