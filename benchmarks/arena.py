@@ -27,6 +27,7 @@ WINDOW = 20.0
 """Seconds over which the CPU of quiet rooms is measured."""
 SETTLE = 5.0
 TRIES = 5
+JOINED_WITHIN = 10.0
 ANNOUNCED = 5.0
 """Seconds within which everyone has been told of someone who came and went; it takes three at most."""
 MEGABYTE = 1e6
@@ -112,7 +113,8 @@ class Stand:
             gone: asyncio.Future[float] = asyncio.get_running_loop().create_future()
             self._gone[member.identity] = gone
             try:
-                await member.join()
+                async with asyncio.timeout(JOINED_WITHIN):
+                    await member.join()
             except TimeoutError:
                 continue
             # Someone who is removed meanwhile may never hear that the track was published.

@@ -406,9 +406,12 @@ class World:
 
 
 async def _bounded(call: Coroutine[Any, Any, T]) -> T:
-    """Run a call of the client SDK, which may never return on a connection that has just ended."""
+    """Run a call of the client SDK, which may never return on a connection that has just ended.
+
+    It goes on all the same: the native library ends the process if no one takes a connection that it has made.
+    """
     async with asyncio.timeout(HANG):
-        return await call
+        return await asyncio.shield(call)
 
 
 def _text(metadata: Mapping[str, Any] | str | None) -> str:
