@@ -38,7 +38,8 @@ VARIABLES = (
     "BOUNCER_WEBHOOK_URL",
 )
 """All that are ours."""
-INJECTED = r"BOUNCER_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?)?)"
+INJECTED = r"BOUNCER_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?)"
+"""What Kubernetes sets for a Service whose name is `bouncer` or begins so, besides an address in a `…_PORT`."""
 
 
 class SettingsError(ValueError):
@@ -202,8 +203,9 @@ def _unknown(environment: Mapping[str, str]) -> Iterator[str]:
 
 
 def _injected(variable: str, value: str) -> bool:
-    """Return True for what Kubernetes sets for a Service named `bouncer`, which is not meant for us."""
-    return re.fullmatch(INJECTED, variable) is not None and (variable != "BOUNCER_PORT" or "://" in value)
+    """Return True for what Kubernetes sets for a Service named `bouncer`, or `bouncer-` something: not meant for us."""
+    address = variable.endswith("_PORT") and "://" in value
+    return address or re.fullmatch(INJECTED, variable) is not None
 
 
 def config_layers(environment: Mapping[str, str], problems: list[str]) -> tuple[Layer, ...]:

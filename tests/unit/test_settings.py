@@ -51,6 +51,7 @@ def test_without_any_variable() -> None:
         ("BOUNCER_MAX_SPEECH", "1", Settings(max_speech=1)),
         ("BOUNCER_HOST", "127.0.0.1", Settings(host="127.0.0.1")),
         ("BOUNCER_PORT", "tcp://10.0.0.7:8081", Settings()),
+        ("BOUNCER_METRICS_PORT", "tcp://10.0.0.7:9464", Settings()),
     ],
 )
 def test_each_variable(variable: str, value: str, settings: Settings) -> None:
@@ -220,12 +221,20 @@ class TestConfig:
         ("BOUNCER_PORT_8081_TCP", None),
         ("BOUNCER_SERVICE_HOST", None),
         ("BOUNCER_SERVICE_PORT_HEALTH", None),
+        ("BOUNCER_GATEKEEPER_SERVICE_HOST", None),
+        ("BOUNCER_GATEKEEPER_PORT_8088_TCP_PORT", None),
+        ("BOUNCER_HEALTH_PORT", "BOUNCER_HEALTH_PORT: no such variable; did you mean BOUNCER_METRICS_PORT?"),
         ("BOUNCERS", None),
     ],
 )
 def test_unknown_variables(variable: str, warning: str | None) -> None:
-    """Each gets a warning, except those that Kubernetes sets for a Service named `bouncer`."""
+    """Each gets a warning, except those that Kubernetes sets for a Service named `bouncer`, or `bouncer-` something."""
     assert read(**{variable: "x"}).warnings == ((warning,) if warning else ())
+
+
+def test_a_port_that_kubernetes_sets_is_no_mistake() -> None:
+    """It is an address, for a Service of any such name."""
+    assert not read(BOUNCER_HEALTH_PORT="tcp://10.0.0.7:8081").warnings
 
 
 def test_all_variables_are_known() -> None:
