@@ -18,7 +18,7 @@ from bouncer.room import (
     may_be_confirmed,
     may_replace,
 )
-from bouncer.selectors import Glob, Globs, Selection, Selector, Texts, matches, selected_since, selects
+from bouncer.selectors import AttributeGlobs, Glob, Globs, Selection, Selector, Texts, matches, selected_since, selects
 
 __all__ = [
     "JOB_KNOWN_IN",
@@ -28,6 +28,7 @@ __all__ = [
     "WAIT_FOR_LIFE",
     "Action",
     "Age",
+    "AttributeGlobs",
     "Count",
     "Glob",
     "Globs",

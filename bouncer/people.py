@@ -25,7 +25,7 @@ from bouncer.room import (
     Role,
     says_guarding,
 )
-from bouncer.selectors import Selector, selects
+from bouncer.selectors import Selector, named_in_nfc, selects
 
 AGENT_NAME_ATTRIBUTES = ("lk.agent_name", "lk.agent.name")
 """Where an agent's name stands: stamped by the server for every worker, then as the Python worker writes it."""
@@ -160,7 +160,7 @@ class Member:
 
     def take_attributes(self, attributes: Mapping[str, str], at: Instant) -> None:
         """Take in its attributes, and since when they have these values."""
-        before, dates = self.info.attributes, self.attributes_at
+        attributes, before, dates = named_in_nfc(attributes), self.info.attributes, self.attributes_at
         self.attributes_at = {
             name: dates[name] if before.get(name) == value else self.dates.get(hash((name, value)), at)
             for name, value in attributes.items()
@@ -194,13 +194,14 @@ class Member:
 def introduce(info: Info, *, identity_known: bool) -> Member:
     """Make the record of a participant at first sight; `identity_known` if an earlier one had its identity."""
     claimed = (name for key in AGENT_NAME_ATTRIBUTES if (name := info.attributes.get(key)))
+    attributes = named_in_nfc(info.attributes)
     return Member(
-        info=replace(info, name=shortened(info.name), metadata=info.metadata[:LONGEST_METADATA]),
+        info=replace(info, name=shortened(info.name), metadata=info.metadata[:LONGEST_METADATA], attributes=attributes),
         claimed_name=shortened(next(claimed, "")),
         on_behalf_of=shortened(info.attributes.get(ON_BEHALF_OF_ATTRIBUTE, "")),
         name_at=info.joined_at,
         metadata_at=info.joined_at,
-        attributes_at=dict.fromkeys(info.attributes, info.joined_at),
+        attributes_at=dict.fromkeys(attributes, info.joined_at),
         since=info.joined_at,
         listable_since=info.joined_at,
         identity_reused=identity_known and not info.identity.startswith(JOB_IDENTITY),

@@ -8,7 +8,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from fnmatch import translate
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Annotated, Any, Protocol, Self
 from unicodedata import normalize
 
@@ -41,6 +41,13 @@ def _compile(glob: str) -> re.Pattern[str]:
 
 _compiled = lru_cache(maxsize=1024)(_compile)
 """For globs that don't come from a configuration."""
+
+
+def named_in_nfc(attributes: Mapping[str, str]) -> Mapping[str, str]:
+    """Return attributes with their names as configurations have them."""
+    if all(map(str.isascii, attributes)):
+        return attributes
+    return {normalize("NFC", name): value for name, value in attributes.items()}
 
 
 Ask = Callable[[str, str], bool | None]
@@ -109,6 +116,10 @@ class Patterns(tuple[Pattern, ...]):  # noqa: SLOT001 - a subclass of tuple can 
 Glob = Annotated[str, MinLen(1), MaxLen(256), AfterValidator(Pattern)]
 """A case-sensitive pattern for the whole name: `*` any text, `?` one character, `[ab]` one of these."""
 
+_Name = Annotated[str, AfterValidator(partial(normalize, "NFC"))]
+AttributeGlobs = Mapping[_Name, Glob]
+"""Participant attributes: each name with a glob on its value."""
+
 Globs = Annotated[tuple[Glob, ...], MaxLen(MAX_GLOBS)]
 """A list of globs; one match is enough."""
 
@@ -152,7 +163,7 @@ class Selector(BaseModel):
     """Globs on the agent name. A participant without one isn't matched."""
     name: _Some = ()
     """Globs on the display name."""
-    attributes: Annotated[Mapping[str, Glob], MinLen(1), MaxLen(32)] = {}
+    attributes: Annotated[AttributeGlobs, MinLen(1), MaxLen(32)] = {}
     """Participant attributes: name, and a glob on the value. All of them have to match."""
     metadata: _Some = ()
     """Globs on the participant's metadata."""
@@ -219,7 +230,7 @@ Selection = Annotated[
 ]
 """A selector, or a list of selectors of which one match is enough."""
 
-Text = Annotated[str, MaxLen(LONGEST_TEXT)]
+Text = Annotated[str, MaxLen(LONGEST_TEXT), AfterValidator(partial(normalize, "NFC"))]
 Texts = Annotated[
     Annotated[Text, Tag(ONE)] | Annotated[tuple[Text, ...], MinLen(1), MaxLen(MAX_TEXTS), Tag(MANY)],
     Discriminator(shape),

@@ -35,6 +35,7 @@ from bouncer.events import (
 )
 from bouncer.people import Member, Named, People, introduce, shortened
 from bouncer.room import ALIVE_WITHIN, Age, Instant, Participant, Role, Room
+from bouncer.selectors import named_in_nfc
 
 STATE_ATTRIBUTE = "lk.agent.state"
 
@@ -470,6 +471,7 @@ class Tracker:
                 known.member.describe(name, metadata, at)
             case Attributes(at, _, attributes):
                 known.told_at, known.shown = max(known.told_at, at), None
+                attributes = named_in_nfc(attributes)
                 if attributes != known.member.info.attributes:
                     # What a list has shown already is of before, and may be told late.
                     self._showed(known, at)

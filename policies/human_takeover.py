@@ -1,12 +1,12 @@
 """A human takes over."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
 from annotated_types import MaxLen
 
-from bouncer import Glob, Globs, Options, Room, Seconds, Selector, Verdict
+from bouncer import AttributeGlobs, Globs, Options, Room, Seconds, Selector, Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,7 @@ class HumanTakeover:
     """Globs on the operator's agent name, for a participant that only `people` makes a person."""
     display_name: Globs = field(default=(), metadata={"key": "name"})
     """Globs on the operator's display name."""
-    attributes: Annotated[Mapping[str, Glob], MaxLen(32)] = field(default_factory=dict)
+    attributes: Annotated[AttributeGlobs, MaxLen(32)] = field(default_factory=dict)
     """The operator's attributes: each name with a glob on its value."""
     metadata: Globs = ()
     """Globs on the operator's metadata."""

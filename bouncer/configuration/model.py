@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from bouncer.decide import Guards
 from bouncer.policy import Action, Count, Policy, Rule, Seconds
-from bouncer.selectors import MANY, MAX_SELECTORS, ONE, Glob, Globs, Only, Selection, Selector, shape
+from bouncer.selectors import MANY, MAX_SELECTORS, ONE, AttributeGlobs, Globs, Only, Selection, Selector, shape
 
 KEY = "bouncer"
 MARK = "bouncer_mark"
@@ -85,7 +85,7 @@ class Exempt(BaseModel):
     """Globs on agent names."""
     name: Globs = ()
     """Globs on display names."""
-    attributes: Annotated[Mapping[str, Glob], MaxLen(32)] = {}
+    attributes: Annotated[AttributeGlobs, MaxLen(32)] = {}
     """Participant attributes: name, and a glob on the value. All of them have to match."""
     metadata: Globs = ()
     """Globs on the participant's metadata."""

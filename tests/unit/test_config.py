@@ -997,10 +997,20 @@ class TestEquality:
             ('{"bouncer": {}}', '{"bouncer": {"mode": "enforce", "policies": {"duplicates": {"grace": 2}}}}'),
             ("", '{"bouncer": {"announce": null, "people": {"also": null}, "leave_after": null}}'),
             ('{"bouncer": {"announce": true}}', '{"topic": "x"}'),
+            *(
+                (json.dumps(shape).replace("?", "\u00f4"), json.dumps(shape).replace("?", "o\u0302"))
+                for shape in (
+                    {"bouncer": {"exempt": {"attributes": {"r?le": "x"}}}},
+                    {"bouncer": {"avatars": {"attributes": {"r?le": "x"}}}},
+                    {"bouncer": {"policies": {"human_takeover": {"attributes": {"r?le": "x"}}}}},
+                    {"bouncer": {"policies": {"duplicates": {"key": "attribute:r?le"}}}},
+                    {"bouncer": {"policies": {"duplicates": {"key": ["agent_name", "attribute:r?le"]}}}},
+                )
+            ),
         ],
     )
     def test_the_same(self, one: str, other: str) -> None:
-        """Spelled out or left to the defaults, in any order, whatever else the metadata has."""
+        """Spelled out or left to the defaults, in any order and Unicode form, whatever else the metadata has."""
         assert load((shared(one),), BUILTIN) == load((shared(other),), BUILTIN)
 
     @pytest.mark.parametrize(

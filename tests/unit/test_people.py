@@ -65,6 +65,15 @@ class TestNames:
         assert who("A", Joined(5, agent("A", name))).agent_name == "ren\u00e9e"
         assert who("A", Joined(5, A), dispatched(6, job("A", name))).agent_name == "ren\u00e9e"
 
+    @pytest.mark.parametrize("name", ["r\u00f4le", "ro\u0302le"])
+    def test_names_of_attributes_compare_as_they_look(self, name: str) -> None:
+        """Whichever Unicode form a participant writes them in; their dates stay with them."""
+        shown = agent("A", attributes={name: "1"})
+        found = who("A", Joined(5, shown), listed(9, shown), Attributes(9, "PA_A", {name: "1", "x": "2"}))
+
+        assert found.attributes == {"r\u00f4le": "1", "x": "2"}
+        assert (found.attribute_at("r\u00f4le"), found.attribute_at("x")) == (1, 9)
+
     def test_once_said_it_holds(self) -> None:
         """A deleted dispatch is no longer listed, but its agent may stay."""
         found = who("A", Joined(5, A), dispatched(6, job("A", "support", "AD_7")), dispatched(9))
