@@ -22,9 +22,14 @@ TOGETHER = "assistants"
 """A fixture whose tests stay together, and so are begun first too."""
 
 # No deadline and no health check on speed: a busy machine is no defect of the code. In CI the examples are always the
-# same, so that a red run means a changed program; elsewhere every run tries new ones.
+# same, so that a red run means a changed program; elsewhere every run tries new ones. Most laws are looked at in the
+# simulation too, so fifty examples will do.
 settings.register_profile(
-    "bouncer", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize="CI" in os.environ
+    "bouncer",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize="CI" in os.environ,
+    max_examples=50,
 )
 settings.register_profile("thorough", settings.get_profile("bouncer"), max_examples=3000, derandomize=False)
 settings.register_profile("brief", settings.get_profile("bouncer"), max_examples=20)
@@ -38,13 +43,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     Where several processes share the work (`make test`), each has a server of its own and takes the next test when it
     is free; the tests that need framework agents stay together, so that only one process has to start their worker.
 
-    What Hypothesis reaches by chance counts as not covered: all of the heart has an example.
+    What Hypothesis reaches by chance counts as not covered: all of the heart has an example. It computes for long, so
+    it has time even on a busy machine.
     """
     for item in items:
         if TOGETHER in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group(TOGETHER))
         if is_hypothesis_test(getattr(item, "obj", None)):
             item.add_marker(pytest.mark.no_cover)
+            item.add_marker(pytest.mark.timeout(900))
     items.sort(key=_turn)
 
 
