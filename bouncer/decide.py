@@ -91,8 +91,8 @@ class Guards:
         """Return what makes a participant exempt, in words that say whose word is taken; empty if it isn't."""
         if matches(who.identity, self.exempt_identities):
             return "its identity"
-        dispatched = who.dispatch != ""
-        if self.dispatched_only and not dispatched and self.dispatch_known_at(who) <= now:
+        known = not who.may_serve and self.dispatch_known_at(who) <= now
+        if self.dispatched_only and not who.dispatch and known:
             who = replace(who, agent_name="")
         if who.agent_name and matches(who.agent_name, self.exempt_agent_names):
             return f"its agent name, {_whose_word(who)}"

@@ -726,6 +726,38 @@ class TestUncertain:
         assert (bench.identities == {"agent-AJ_1"}) is listed
         assert all(at >= (6 if name == "bouncer" else 0) for at in bench.made(Evict))
 
+    @pytest.mark.parametrize("identity", ["agent-AJ_1", "vip-bot"])
+    @pytest.mark.parametrize("listed", [True, False])
+    def test_an_exempt_name_counts_until_it_is_known_that_no_dispatch_gives_it(
+        self, identity: str, *, listed: bool
+    ) -> None:
+        """With `dispatched_only`. The job may be listed five seconds late, whatever identity its worker chose."""
+        exempt = {"agent_name": ["vip"], "dispatched_only": True}
+        bench = Bench(policies={"deny_list": {"agent_names": ["vip"]}}, exempt=exempt)
+        bench.joins(identity, "vip")
+        bench.until(5)
+        if listed:
+            bench.jobs += (Job(dispatch="AD_1", job="AJ_1", agent_name="vip", identity=identity),)
+        bench.until(60)
+
+        assert (bench.identities == {identity}) is listed
+
+    @pytest.mark.parametrize("identity", ["agent-AJ_1", "vip-bot"])
+    @pytest.mark.parametrize("away", [0, 10])
+    def test_an_exempt_name_that_a_dispatch_gives_outlives_a_reconnect(self, identity: str, away: float) -> None:
+        """It is not known at once whether an identity that is back is the same job."""
+        exempt = {"agent_name": ["vip"], "dispatched_only": True}
+        bench = Bench(policies={"deny_list": {"agent_names": ["vip"]}}, exempt=exempt)
+        bench.joins(identity, "vip", dispatch="AD_1")
+        bench.until(100)
+        if away:
+            bench.leaves(identity)
+            bench.until(100 + away)
+        bench.joins(identity, "vip")
+        bench.until(160)
+
+        assert bench.outcomes == []
+
     def test_no_agent_leaves_on_account_of_another_bouncer(self) -> None:
         """It is no agent too many, and no company under `keep_last_agent`, also before its dispatch is listed."""
         policies = {"max_agents": {"max": 1, "grace": 0}, "idle_timeout": {"timeout": 3, "unseen": "evict"}}
