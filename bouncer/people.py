@@ -23,7 +23,7 @@ from bouncer.room import (
     Instant,
     Kind,
     Role,
-    says_guarding,
+    says_arrived,
 )
 from bouncer.selectors import Selector, named_in_nfc, selects
 
@@ -73,7 +73,7 @@ class Member:
     replaced_jobs: frozenset[str] = frozenset()
     """Of one that has left: those of its jobs that had been replaced."""
     guarded: bool = False
-    """True if it ever said that it guards the room."""
+    """True if it ever said that it guards the room, or would if it had a valid configuration."""
     adopted: bool = False
     """True if the principal that it names was ever here with it."""
     principal_left_at: Instant | None = None
@@ -167,7 +167,7 @@ class Member:
         }
         self.dates = {}
         self.info = replace(self.info, attributes=dict(attributes))
-        self.guarded |= says_guarding(attributes)
+        self.guarded |= says_arrived(attributes)
 
     def continue_stay(self, earlier: "Member") -> None:
         """Take over what is known of an earlier connection of the same stay, which has left."""
@@ -205,7 +205,7 @@ def introduce(info: Info, *, identity_known: bool) -> Member:
         since=info.joined_at,
         listable_since=info.joined_at,
         identity_reused=identity_known and not info.identity.startswith(JOB_IDENTITY),
-        guarded=says_guarding(info.attributes),
+        guarded=says_arrived(info.attributes),
     )
 
 
@@ -398,7 +398,7 @@ class People:
         return Role.OTHER if self._may_be_bouncer(member) else self.role(member)
 
     def _is_bouncer(self, member: Member) -> bool:
-        """Return True for us, for a hidden job of our dispatches, and for a hidden job that claims to guard."""
+        """Return True for us, for a hidden job of our dispatches, and for a hidden job that says it is a bouncer."""
         if member.info.identity == self.me:
             return True
         return bool(member.info.hidden) and (self._is_ours(member) or (member.guarded and member.jobs != ()))

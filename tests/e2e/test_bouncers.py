@@ -291,6 +291,26 @@ async def one_is_left(world: World) -> bool:
     return await world.present() == {"A", *await world.guarding()}
 
 
+async def test_two_fleets_leave_each_other_alone(world: World, company: Company) -> None:
+    """To each, the other's bouncer is no agent: it is neither idle, nor too old, nor one too many. Both guard."""
+    policies = {
+        "idle_timeout": {"timeout": 3, "unseen": "evict"},
+        "max_lifetime": {"limit": 3},
+        "max_agents": {"max": 1, "grace": 0, "wait_for_life": 0},
+    }
+    await world.open({"bouncer": {"policies": policies, "eviction": {"max_per_minute": 1000}}})
+    assert world.bouncer
+    await company.hire()
+    await company.dispatch()
+    both = await world.guarding()
+    await world.gone(await world.agent("A"))
+    await world.gone(await world.agent("B"))
+
+    assert len(both) == 2
+    assert await world.guarding() == both
+    await world.stays(both, seconds=5)
+
+
 async def test_a_forged_bouncer_neither_silences_nor_hides(world: World) -> None:
     """It was there first, is hidden, has our name and a job's identity, and claims the room."""
     await world.create({"bouncer": {"policies": {"deny_list": {"agent_names": ["bouncer"]}}}})

@@ -846,7 +846,7 @@ class Line:
             changed = [key for key in attributes if attributes[key] != known.attributes.get(key)]
             known.attributes_at |= dict.fromkeys(changed, self.server.loop.time())
         known.attributes = attributes
-        known.guarded |= attributes.get(GUARDING, "") != ""
+        known.guarded |= any(attributes.get(key, "") for key in (GUARDING, STANDING))
         if known.state != before:
             known.state_at, known.state_told = state_at, self.server.loop.time()
             if not first:

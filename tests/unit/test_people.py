@@ -195,6 +195,27 @@ class TestWhoIsWhat:
 
         assert found.role is role
 
+    @pytest.mark.parametrize(
+        ("says", "jobs", "role"),
+        [
+            ({"bouncer.guarding": "true"}, ("guard",), Role.BOUNCER),
+            ({"bouncer.standing": "unconfigured"}, ("guard",), Role.BOUNCER),
+            ({"bouncer.guarding": ""}, ("guard",), Role.AGENT),
+            ({"bouncer.guarding": "true"}, (), Role.AGENT),
+        ],
+    )
+    def test_the_bouncer_of_another_fleet(self, says: dict[str, str], jobs: tuple[str, ...], role: Role) -> None:
+        """Whatever its name: it is hidden, has a dispatch and says that it is one, if only that it isn't configured."""
+        other = agent("agent-AJ_2", "guard", hidden=True, attributes=says)
+        found = who("agent-AJ_2", listed(5, other), dispatched(20, *(job("agent-AJ_2", each) for each in jobs)))
+        quiet = replace(other, attributes={"lk.agent_name": "guard"})
+
+        assert (found.role, found.foreign) == (role, role is Role.BOUNCER)
+        assert not found.guarding
+        assert who(
+            "agent-AJ_2", listed(5, other), dispatched(20, job("agent-AJ_2", "guard")), listed(21, quiet)
+        ).role is (Role.BOUNCER if any(says.values()) else Role.AGENT)
+
     def test_so_many_bouncers_are_remembered(self) -> None:
         """In a room that is open for months, one after the other comes and goes."""
         others = [agent(f"agent-AJ_{number}", "bouncer", number, hidden=True) for number in range(300)]
