@@ -49,7 +49,7 @@ class Duplicates:
     Of agents with one name, those whose dispatch confirms it take precedence over those that only say so, whichever
     came first. LiveKit lists a dispatch's job up to 5 s late, so that may take 6 s to decide. So may whether two that
     came at the same time each serve a participant of their own: until their jobs are listed, or for 7.5 s, both stay.
-    Only LiveKit's own identities (`agent-AJ_…`) have that time: one that its worker chose looks like a plain token's.
+    The 6 s are for LiveKit's own identities (`agent-AJ_…`): one that its worker chose looks like a plain token's.
 
     What it won't notice: duplicates under different names, or which of two agents without a dispatch is genuine. With
     `keep: "newest"`, or with an attribute as the key, any agent that can join can push another one out.
