@@ -214,7 +214,7 @@ class Known:
     earlier_jobs: set[str] = field(default_factory=set)
     """The jobs of the connection whose stay it continues, as far as they were listed."""
     first_since: float = 0.0
-    """When its identity, if that is a job's, was first here."""
+    """When its identity, if that is a job's, was first here, as far as can be known."""
     alive_at: float = 0.0
     adopted: bool = False
     """True if the principal that it names was ever known to be here with it."""
@@ -861,12 +861,13 @@ class Line:
 
     def _note_stay(self, known: Known) -> None:
         """Remember since when it may be taken to be here: one that was away for long begins again."""
-        known.since = known.first_since = known.member.joined_at
+        known.since, first_seen = known.member.joined_at, known.told_at - self.skew
+        known.first_since = min(known.since, first_seen)
         known.first_sid = known.member.sid
         if known.member.offset != self.offset or known.since + self.skew < self.asked_at:
             # Its date can't be right: it is from before the last list, which didn't show it, or yet to come.
             known.since = known.acted_at = known.told_at
-            known.first_since = known.told_at - self.skew
+            known.first_since = first_seen
         same = [k for k in self.known.values() if k.member.identity == known.member.identity]
         if not same:
             return
@@ -1142,7 +1143,7 @@ class Line:
         self._afford(urgent=urgent)
         asked_at = self.server.loop.time()
         jobs = await self._call("list_jobs", lambda: tuple(self.server.jobs()))
-        settled = [known.member.joined_at + self.skew + UNLISTED + 1.0 for known in self.known.values()]
+        settled = [known.first_since + self.skew + UNLISTED + 1.0 for known in self.known.values()]
         if jobs != self.jobs or any(self.jobs_asked_at < at <= asked_at for at in settled):
             # That a job is not listed says something too, once it would have been.
             self.heard_at = self.server.loop.time()
