@@ -101,7 +101,8 @@ class View:
         Agents that are sent away together are judged as if all were still here: one alone would be no chatter, and no
         hand-off.
         With `owing`, what is over by now makes no one due. If only what was `told` counts, people who left are here
-        until then, and a freeze is a gap in watching. The sids in `without` count as gone.
+        until then, a freeze is a gap in watching, and who calls itself a bouncer may be one until it is listed. The
+        sids in `without` count as gone.
         """
         self.line, self.owing, self.told = line, owing, told
         self.meaning = line.meanings[-1][1] if line.meanings else Meaning({})
@@ -124,6 +125,7 @@ class View:
             and k.member is not line.me
             and not is_bouncer(line, k.member)
             and not may_be_bouncer(line, k)
+            and not (told and passes_for_bouncer(line, k))
             and not self.attached(k)
         ]
         gone = {member.sid for at, member in line.sent if at > self.now - SENT_LATELY} if together else set()
@@ -277,6 +279,11 @@ def settled(line: Line, known: Known, asked_at: float) -> bool:
 def may_be_bouncer(line: Line, known: Known) -> bool:
     """Return True if it looks like a bouncer whose job may be listed yet, or was forgotten by a restart as ours was."""
     return unlisted(known) and known.member.hidden and not settled(line, known, line.ours_asked_at)
+
+
+def passes_for_bouncer(line: Line, known: Known) -> bool:
+    """Return True if it looks like a bouncer until a list shows that it is not hidden, or has no job of ours."""
+    return unlisted(known) and not known.listed_at and known.agent_name == line.fleet
 
 
 def allow_list(view: View, rule: Rule, who: Known) -> Iterator[float]:
