@@ -214,17 +214,17 @@ class Room:
         """Look at the end of a dispatch as it is sent."""
         if dispatch in line.successors:
             return
-        if jobs and all(is_bouncer(line, job) for job in jobs):
+        bouncer, now = self.of(line), self.loop.time()
+        meant = [k.member for k in line.known.values() if line.may_be_of(k, dispatch)]
+        unsent = [member for member in meant if bouncer.is_to_charge(member)]
+        if jobs and not unsent and all(is_bouncer(line, job) for job in jobs):
             here = [job for job in jobs if job.here]
             if not all(is_surplus(line, job) for job in here):
                 self.broken("no bouncer is sent away unless one acts and one stands by", str(jobs))
-            if here and self.loop.time() < (line.surplus_since or inf) + SENT_AWAY_AFTER - EPSILON:
+            if here and now < (line.surplus_since or inf) + SENT_AWAY_AFTER - EPSILON:
                 self.broken("no bouncer is sent away before there have been too many for a while", str(jobs))
             return
-        bouncer, now = self.of(line), self.loop.time()
         here = [k.member for k in line.known.values() if k.job and k.job.dispatch == dispatch and k.member.here]
-        meant = [k.member for k in line.known.values() if line.may_be_of(k, dispatch)]
-        unsent = [member for member in meant if bouncer.is_to_charge(member)]
         if still_here := [member for member in unsent if member.here]:
             bouncer.charge(still_here[0])
         else:
