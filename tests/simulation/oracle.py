@@ -410,8 +410,13 @@ def no_return(view: View, rule: Rule, who: Known) -> Iterator[float]:
     if view.owing and any(member is who.member for _, member in view.line.sent):
         # It survived a removal of ours, the last one that is remembered of its identity.
         return
-    same = [k for k in view.all if k.member.identity == who.member.identity]
-    for joined in (k.member.joined_at for k in same if who.since <= k.member.joined_at <= who.member.joined_at):
+
+    def came(known: Known) -> float:
+        # One whose date can't be right joined when it was first seen.
+        return max(known.since, known.member.joined_at)
+
+    same = (k for k in view.all if k.member.identity == who.member.identity)
+    for joined in (came(k) for k in same if who.since <= came(k) <= came(who)):
         for at, member in view.line.sent:
             # Our clock may date its joining later than the server does.
             back = member.sid in view.line.evicted - {who.member.sid} and member.identity == who.member.identity
