@@ -41,6 +41,7 @@ from tests.simulation.oracle import (
     age,
     forgotten,
     is_bouncer,
+    is_ours,
     is_surplus,
     may_be_kept,
     objection,
@@ -664,7 +665,8 @@ class Bouncer:
         line, began = self.line, self.room.began
         for minute in range(int((self.room.loop.time() - began) / 60) + 1):
             # A bouncer that stands by looks each 5 s.
-            reconcile = min([15.0, *(m.reconcile for _, m in line.meanings), *([5.0] if self.room.several else [])])
+            stands_by = self.room.several or any(is_ours(line, k.member) for k in line.known.values())
+            reconcile = min([15.0, *(m.reconcile for _, m in line.meanings), *([5.0] if stands_by else [])])
             at = began + 60 * minute
 
             def within(dates: Iterable[float], before: float, at: float = at) -> int:
