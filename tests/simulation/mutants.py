@@ -239,7 +239,22 @@ MUTANTS = (
         "A.listable_since + UNLISTED_FOR <= asked_at",
         "False",
     ),
-    mutant("judge simulated participants", "bouncer.people.People.role", "A.simulated", "False"),
+    mutant(
+        "judge simulated participants",
+        "bouncer.people.People.role",
+        "A.simulated",
+        "False",
+        "bouncer.people.Member.agent_by_grant",
+        "A and not B.simulated",
+        "A",
+    ),
+    mutant(
+        "people.except is about simulated participants too",
+        "bouncer.people.People.role",
+        "A.simulated",
+        "False",
+        theme="people",
+    ),
     mutant("ignore keep_last_agent", "bouncer.decide._held", "A.sid == last", "False"),
     mutant("report again and again", "bouncer.guard.history.History.report", "self._handled.add(A)", "None"),
     mutant(

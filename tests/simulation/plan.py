@@ -191,7 +191,7 @@ def arrival(server: Server, random: Random, theme: str = "") -> Member:  # noqa:
     kinds |= {"simulated": 0.5, "hidden": 0.5, "forged": 0.5, "bouncer": 0.4, "foreign": 0.3, "asker": 0.3}
     kinds |= {"supervisor": 0.3, "worker": 12 if theme == "work" else 1}
     kinds |= {"avatar": 8} if theme == "avatars" else {}
-    kinds |= {"supervisor": 4, "recorder": 4} if theme == "people" else {}
+    kinds |= {"supervisor": 4, "recorder": 4, "simulated": 2} if theme == "people" else {}
     what = random.choices(list(kinds), list(kinds.values()))[0]
     facts: dict[str, Any] = {"publishes": random.random() < 0.6}
     match what:
@@ -227,6 +227,7 @@ def arrival(server: Server, random: Random, theme: str = "") -> Member:  # noqa:
         case "simulated":
             facts |= {"kind": Kind.AGENT, "simulated": True}
             facts["attributes"] = {"lk.agent_name": "assistant"}
+            facts |= {"name": random.choice(("Ana", "Bob"))} if theme == "people" else {}
         case "forged":
             facts |= {"kind": Kind.AGENT, "hidden": random.random() < 0.5}
             facts["attributes"] = {"lk.agent_name": NAME, **random.choice(({}, {"bouncer.guarding": "true"}))}
