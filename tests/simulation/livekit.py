@@ -713,8 +713,11 @@ class Line:
                 self.announced[member.sid] = (self.server.active(member), member.attributes)
         self.connect()
 
-    def interrupt(self, seconds: float, *, full: bool) -> None:
-        """Lose the connection for a while. If fully, to us everyone leaves and joins, and we get another sid."""
+    def interrupt(self, seconds: float, *, full: bool, losing_for: float = 0.001) -> None:
+        """Lose the connection for a while. If fully, to us everyone leaves and joins, and we get another sid.
+
+        For a moment, everyone has left already and we aren't told yet that it is our connection.
+        """
         if self.blind or self.ended:
             return
         self.server.trace("loses its connection" + (" fully" if full else ""), self.me, seconds)
@@ -724,7 +727,7 @@ class Line:
             for sid in self.announced:
                 self.tell(Left(now, sid))
             self.announced.clear()
-            self.server.after(0.001, self._disconnect)
+            self.server.after(losing_for, self._disconnect)
         else:
             self._disconnect()
 

@@ -137,6 +137,7 @@ MUTANTS = (
         "bouncer.guard.watch",
         "self.tracker.left_since(infos)",
         "()",
+        theme="malice",
     ),
     mutant(
         "recognise no one after a full reconnect",

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -36,8 +37,8 @@ WHO_IS_WHO = ("people", "avatars")
 NOTHING: Mapping[str, Any] = {}
 
 
-def options(random: Random, policy: str) -> dict[str, Any]:
-    """Options of a policy, small enough that it comes to something within a minute."""
+def options(random: Random, policy: str, theme: str = "") -> dict[str, Any]:
+    """Options of a policy in rooms of a theme, small enough that it comes to something within a minute."""
     short, long, wait = random.choice((0, 1, 2, 4)), random.choice((3, 5, 8, 15)), random.choice((0, 0, 4, 25))
     own: dict[str, Callable[[], dict[str, Any]]] = {
         "allow_list": lambda: {"agent_names": random.choice((["assistant", "vip"], ["a*", "support"])), "grace": short},
@@ -76,7 +77,7 @@ def options(random: Random, policy: str) -> dict[str, Any]:
     if random.random() < 0.15:
         selectors: tuple[Any, ...] = ({"agent_name": ["assistant", "ren\u00e9e"]}, [{"attributes": {"desk": "2"}}])
         common["only"] = random.choice((["assistant"], ["s*", "bil*"], ["*"], *selectors))
-    if random.random() < 0.15:
+    if random.random() < (0.5 if theme == "malice" else 0.15):
         common["action"] = random.choice(("evict", "report"))
     if random.random() < 0.15:
         common["notice"] = random.choice((1, 3))
@@ -105,9 +106,9 @@ def configuration(
     policies_of_it = THEMES[theme] if random.random() < 0.8 else ()
     others = [name for name in DEFAULTS if name not in policies_of_it]
     chosen = (*policies_of_it, *random.sample(others, random.choice((0, 1, 1, 2, 2, 3, 5))))
+    chance = partial(options, random, theme=theme)
     policies: dict[str, Any] = {
-        name: [options(random, name), options(random, name)] if random.random() < 0.1 else options(random, name)
-        for name in chosen
+        name: [chance(name), chance(name)] if random.random() < 0.1 else chance(name) for name in chosen
     }
     if "duplicates" not in policies and random.random() < 0.3:
         policies["duplicates"] = None

@@ -517,7 +517,9 @@ class Room:
             case "state" if member.kind is Kind.AGENT and not member.works:
                 server.set_attributes(member, **{STATE: "thinking"})
             case "blind":
-                line.interrupt(random.uniform(0.3, 3.0), full=random.random() < 0.5)
+                # What is told of everyone's leaving may come between a list and its answer.
+                losing_for = line.random("losing").choice((0.001, 0.03)) if self.theme == "malice" else 0.001
+                line.interrupt(random.uniform(0.3, 3.0), full=random.random() < 0.5, losing_for=losing_for)
             case _:
                 pass
 
