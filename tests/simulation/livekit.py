@@ -183,6 +183,8 @@ class Speech:
 
     since: float
     told_at: float
+    claimed: bool = False
+    """True if its state says so, and nothing was heard."""
     until: float | None = None
     ended_told: float = inf
     """When its end was heard, so that it may ask for an answer."""
@@ -960,7 +962,7 @@ class Line:
         known.acted_at = known.reacted_at = max(known.acted_at, at)
         known.acted_told = max(known.acted_told, at)
         if speaking:
-            known.speech.append(Speech(at, self.server.loop.time()))
+            known.speech.append(Speech(at, self.server.loop.time(), claimed=claims))
         else:
             # That it stopped saying so may be told late; what is heard is dated back.
             known.speech[-1].until = self.server.loop.time() if known.heard is None else at

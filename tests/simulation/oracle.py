@@ -236,6 +236,11 @@ class View:
             due = max(due, joined + UNKNOWN_FOR)
         yield due
 
+    def began(self, speech: Speech) -> float:
+        """Since when it lasts: what a state says counts for certain since it was told."""
+        claimed = speech.claimed and (self.owing or self.told)
+        return max(speech.since, speech.told_at) if claimed else speech.since
+
     def watched(self, at: float) -> float:
         """A date that is known by watching only."""
         return max(at, self.watching_since)
@@ -300,7 +305,7 @@ def crosstalk(view: View, rule: Rule, who: Known) -> Iterator[float]:
     for other in view.agents:
         for mine in who.speech:
             for theirs in other.speech if age(other) < age(who) else ():
-                met = view.watched(max(mine.since, theirs.since))
+                met = view.watched(max(view.began(mine), view.began(theirs)))
                 parted = min(inf if s.until is None else s.until for s in (mine, theirs))
                 late = HEARD_LATE if view.line.hears and (is_heard(view, who) or is_heard(view, other)) else 0.0
                 due = met + rule["overlap"] + late
@@ -385,7 +390,7 @@ def _chatted(view: View, rule: Rule, who: Known, speeches: list[Speech], before:
         for speech in known.speech:
             until = inf if speech.until is None else speech.until
             if until > silent_since:
-                spoke.setdefault(known.member.sid, []).append((max(speech.since, silent_since), until))
+                spoke.setdefault(known.member.sid, []).append((max(view.began(speech), silent_since), until))
     if who.member.sid not in spoke or len(spoke) < 2:
         return
     end = sorted(min(speech)[0] for speech in spoke.values())[1] + rule["timeout"]
