@@ -701,6 +701,9 @@ def _owes(view: View, meaning: Meaning, who: Known, since: float) -> dict[Rule |
                 continue
             # The bouncer may not take what we know for a sign that the elder is alive.
             due = max(due, who.since + max(JOB_KNOWN_IN, rule["wait_for_life"]))
+            if rule.options.get("keep") == "newest":
+                # The younger one that stays may turn out to serve someone else.
+                due = max([due, *(k.since + JOB_KNOWN_IN for k in view.alike(who, rule) if k.job is None)])
         if due < since and not (rule.policy == "lone_chatter" and fell_silent(view, due)):
             owes[rule] = f"{who.member} by {rule.policy} since {due:.3f}"
     return owes
