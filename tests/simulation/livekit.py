@@ -213,8 +213,10 @@ class Known:
     """When its stay began: it may have had another connection before."""
     first_sid: str = ""
     """The sid of that connection."""
+    jobs: set[str] = field(default_factory=set)
+    """The jobs that were last listed with its identity, and may be its own."""
     earlier_jobs: set[str] = field(default_factory=set)
-    """The jobs of the connection whose stay it continues, as far as they were listed."""
+    """Those of the connection whose stay it continues, as far as they were listed by then."""
     first_since: float = 0.0
     """When its identity, if that is a job's, was first here, as far as can be known."""
     alive_at: float = 0.0
@@ -610,8 +612,6 @@ class Line:
         self.jobs_asked_at = 0.0
         self.last_lacked: set[str] = set()
         """The sids that the last list didn't show, though an event may have told of them since."""
-        self.ever_listed: dict[str, set[str]] = {}
-        """The jobs that were ever listed with an identity."""
         self.ours_asked_at = 0.0
         """When the jobs were last asked for and ours was among them."""
         """When the last list of jobs was asked for, of which we had the answer."""
@@ -880,13 +880,14 @@ class Line:
         left_at = before.left_told_at if before.left_told else self.server.loop.time()
         if known.member.identity.startswith("agent-AJ_"):
             known.first_since, known.job = before.first_since, known.job or before.job
+            known.jobs = known.jobs or before.jobs
         # A removal whose answer was lost may have been in vain.
         evicted = before.member.sid in self.evicted
         recent = self.server.loop.time() - left_at <= STAY_WITHIN
         alike = known.name == before.name and known.member.kind is before.member.kind
         if recent and not evicted and alike:
             known.first_sid = before.first_sid
-            known.earlier_jobs = set(self.ever_listed.get(before.member.identity, ()))
+            known.earlier_jobs = before.jobs
             known.since, known.acted_at, known.worked = before.since, before.acted_at, before.worked
             known.acted_told, known.alive_at = before.acted_told, before.alive_at
             known.state, known.state_at, known.state_told = before.state, before.state_at, before.state_told
@@ -906,13 +907,15 @@ class Line:
         jobs = [job for job in self.jobs if job.identity == member.identity]
         if not jobs:
             return
-        if known.earlier_jobs and {job.job for job in jobs} - known.earlier_jobs:
+        others = [k for k in self.known.values() if k.member.identity == member.identity and k.member is not member]
+        reused = others and not member.identity.startswith(JOB_IDENTITY)
+        if not known.left_told and (not reused or self.jobs_asked_at >= member.joined_at):
+            known.jobs = {job.job for job in jobs}
+        if known.earlier_jobs and known.jobs - known.earlier_jobs:
             # Another job than the one before it, and another stay.
             known.since, known.first_sid = member.joined_at, member.sid
             known.acted_at, known.acted_told = max(known.acted_at, known.since), max(known.acted_told, known.since)
-        others = [k for k in self.known.values() if k.member.identity == member.identity and k.member is not member]
-        early = self.jobs_asked_at < member.joined_at + UNLISTED + 1.0
-        unclear = others and early and not member.identity.startswith(JOB_IDENTITY)
+        unclear = reused and self.jobs_asked_at < member.joined_at + UNLISTED + 1.0
         known.job = None if unclear or len({(job.dispatch, job.serves) for job in jobs}) > 1 else jobs[-1]
 
     def may_be_of(self, known: Known, dispatch: str) -> bool:
@@ -1159,7 +1162,6 @@ class Line:
         self.proven |= {job.identity for job in jobs if job.agent_name == self.fleet}
         for job in jobs:
             self.shown_jobs.setdefault(job.dispatch, set()).add(job.identity)
-            self.ever_listed.setdefault(job.identity, set()).add(job.job)
         for known in self.known.values():
             self._note_job(known)
         self._note_replaced()
