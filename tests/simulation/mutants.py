@@ -439,7 +439,13 @@ MUTANTS = (
         "A.claims_principal",
         theme="avatars",
     ),
-    mutant("names are compared as they are written", "bouncer.selectors.in_nfc", 'normalize("NFC", A)', "A"),
+    mutant(
+        "names are compared as they are written",
+        "bouncer.selectors.in_nfc",
+        'normalize("NFC", A)',
+        "A",
+        theme="people",
+    ),
     mutant(
         "one key of a selector is enough",
         "bouncer.selectors.Selector.matches",
@@ -530,6 +536,7 @@ MUTANTS = (
         "policies.human_takeover",
         "max(A, human.answered_at, B)",
         "max(A, B)",
+        theme="people",
     ),
     mutant(
         "an attribute that narrows a rule gives no time",

@@ -90,9 +90,8 @@ def options(random: Random, policy: str, theme: str = "") -> dict[str, Any]:
 def who_is_who(random: Random, theme: str) -> dict[str, Any]:
     """What a room says of who counts as what. It stays so as long as the room does."""
     also = random.choice(({"identity": ["operator-hidden"]}, {"identity": ["recorder"], "metadata": ["*stream*"]}))
-    people = random.choice(
-        ({"also": also}, {"except": {"name": ["Bo*"]}}, {"also": also, "except": [{"name": ["A*"]}]})
-    )
+    named = ({"also": also}, {"except": {"name": ["Bo*"]}}, {"also": also, "except": [{"name": ["A*"]}]})
+    people = random.choice((*named, {"except": {"name": ["Ren\u00e9*"]}}) if theme == "people" else named)
     avatars = {"identity": ["avatar-*[02468]"]}
     if theme == "people":
         return {"people": people}
@@ -192,7 +191,7 @@ def arrival(server: Server, random: Random, theme: str = "") -> Member:  # noqa:
     kinds |= {"simulated": 0.5, "hidden": 0.5, "forged": 0.5, "bouncer": 0.4, "foreign": 0.3, "asker": 0.3}
     kinds |= {"supervisor": 0.3, "worker": 12 if theme == "work" else 1}
     kinds |= {"avatar": 8} if theme == "avatars" else {}
-    kinds |= {"supervisor": 4, "recorder": 4, "simulated": 2} if theme == "people" else {}
+    kinds |= {"supervisor": 4, "recorder": 4, "simulated": 2, "ringing": 2} if theme == "people" else {}
     what = random.choices(list(kinds), list(kinds.values()))[0]
     facts: dict[str, Any] = {"publishes": random.random() < 0.6}
     match what:
@@ -200,6 +199,8 @@ def arrival(server: Server, random: Random, theme: str = "") -> Member:  # noqa:
             facts |= {"identity": random.choice(HUMAN_NAMES), "audio": facts["publishes"] and random.random() < 0.7}
             facts["nameless"] = random.random() < 0.5
             facts["name"] = facts["identity"].title()
+            if theme == "people" and random.random() < 0.4:
+                facts["name"] = "Rene\u0301"
             if random.random() < 0.2:
                 facts["attributes"] = {"desk": "1"}
         case "sip":
