@@ -711,6 +711,9 @@ class Bouncer:
         if meaning is None or line.losing or line.blind or self.obeys() or (meaning.keep_last and others):
             # Which agent is the last may depend on the others that are leaving.
             return
+        if line.asked_at < line.watching_since:
+            # It has just reconnected, and no list since then has shown it the room.
+            return
         # Our clock may date it later than it was.
         owed = undeniable(line, meaning, self.room.loop.time() - line.skew - EPSILON, self.trying.keys())
         # What is called off as the other is sent under another rule is decided on again, and owed then.
