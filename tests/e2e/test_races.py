@@ -58,7 +58,10 @@ async def test_a_target_that_comes_back_has_its_own_grace(lobby: World) -> None:
         (finding,) = [news.finding for news in guard.recorder.news if isinstance(news, Evicted)][1:]
         assert finding.participant.sid == second.sid
         assert finding.verdict.due >= finding.participant.joined_at + 6
-        assert guard.recorder.outcomes() == [("B", "void"), ("B", "removed")]
+        first, *others = guard.recorder.outcomes()
+        # The server may forget the new one for a moment as the old one's end reaches its list.
+        assert first in {("B", "void"), ("B", "gone")}
+        assert others == [("B", "removed")]
         assert "A" in await lobby.present()
 
 
