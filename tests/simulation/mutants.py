@@ -543,6 +543,7 @@ MUTANTS = (
         "bouncer.decide._findings",
         "max(A, since + B)",
         "A",
+        theme="malice",
     ),
     mutant("two forms of one name are two names", "bouncer.people.Member", 'normalize("NFC", A)', "A"),
     mutant(

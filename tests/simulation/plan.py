@@ -74,7 +74,7 @@ def options(random: Random, policy: str, theme: str = "") -> dict[str, Any]:
         "unresponsive": lambda: {"timeout": long, "action": random.choice(("evict", "report"))},
     }
     common: dict[str, Any] = {}
-    if random.random() < 0.15:
+    if random.random() < (0.4 if theme == "malice" else 0.15):
         selectors: tuple[Any, ...] = ({"agent_name": ["assistant", "ren\u00e9e"]}, [{"attributes": {"desk": "2"}}])
         common["only"] = random.choice((["assistant"], ["s*", "bil*"], ["*"], *selectors))
     if random.random() < (0.5 if theme == "malice" else 0.15):

@@ -70,7 +70,11 @@ HAPPENS = {
     "rename": 0.5,
 }
 """What happens in a room, and how often."""
-MORE_OF: Mapping[str, Mapping[str, float]] = {"chatter": {"speak": 30}, "work": {"act": 20, "freeze": 2}}
+MORE_OF: Mapping[str, Mapping[str, float]] = {
+    "chatter": {"speak": 30},
+    "work": {"act": 20, "freeze": 2},
+    "malice": {"desk": 5},
+}
 """What happens more often in rooms of a theme."""
 MOST = 8
 """Participants in a room at the same time."""
