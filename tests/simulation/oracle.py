@@ -632,6 +632,11 @@ def forgotten(before: Room, after: Room, *, frozen: bool) -> Iterator[str]:
                     yield f"{fact}, of {p.identity}/{p.sid}"
 
 
+def lacked(line: Line) -> set[str]:
+    """The sids that the last list lacked, and that no event has told to have left."""
+    return {s for s, k in line.known.items() if (k.lacked_at is not None or s in line.last_lacked) and not k.left_told}
+
+
 def overdue(line: Line, meaning: Meaning, since: float) -> dict[str, str]:
     """Those who should be gone, by sid: nothing speaks against it, and they were due before that instant."""
     owed = _owed(View(line, owing=True), meaning, since)
@@ -645,9 +650,8 @@ def undeniable(line: Line, meaning: Meaning, since: float, leaving: AbstractSet[
     """
     if not (owed := _owed(View(line, owing=True), meaning, since)):
         return {}
-    lacking = (sid for sid, k in line.known.items() if k.lacked_at is not None or sid in line.last_lacked)
-    lacked = {sid for sid in lacking if not line.known[sid].left_told}
-    gone = lacked | leaving | {member.sid for _, member in line.sent if not member.here}
+    lacking = lacked(line)
+    gone = lacking | leaving | {member.sid for _, member in line.sent if not member.here}
     principals = {line.known[sid].member.identity for sid in gone}
     gone |= {sid for sid, k in line.known.items() if line.claims(k) in principals}
 
@@ -658,7 +662,7 @@ def undeniable(line: Line, meaning: Meaning, since: float, leaving: AbstractSet[
         who = line.known[sid]
         views = (told, View(line, owing=True, without=frozenset(gone - {sid})))
         # An avatar's heir is one only if the avatar that the last list lacked is gone.
-        unsure = sid in lacked or (lacked and line.claims(who))
+        unsure = sid in lacking or (lacking and line.claims(who))
         if unsure or any(who not in view.agents or unfounded(view, meaning, who) for view in views):
             return ""
         owes = [_owes(view, meaning, who, since) for view in views]

@@ -43,6 +43,7 @@ from tests.simulation.oracle import (
     is_bouncer,
     is_ours,
     is_surplus,
+    lacked,
     may_be_kept,
     objection,
     overdue,
@@ -743,7 +744,10 @@ class Bouncer:
             self.room.server.thawed_at + REVIVED,
             *(fault.end + LONGEST_PAUSE * PROLONGED for fault in line.faults if fault.begin < now),
         )
-        if known_at > now - PROMPT or self.spent() + len(self.trying.keys() - self.paid) >= meaning.budget:
+        # One that the last list lacked may be there all the same, and due before the others.
+        lacking = {sid for sid in lacked(line) if is_agent(line.known[sid].member)}
+        setting_out = self.trying.keys() - self.paid
+        if known_at > now - PROMPT or self.spent() + len(setting_out | lacking) >= meaning.budget:
             return ()
         owed = undeniable(line, meaning, now - PROMPT, self.trying.keys())
         waiting = {sid for sid in owed if self.has_its_share(sid, meaning.budget)}

@@ -49,6 +49,7 @@ def test_no_room_breaks_an_invariant(chunk: int) -> None:
         ("avatars", 77),
         ("avatars", 306),
         ("avatars", 751),
+        ("malice", 512),
     ],
 )
 def test_no_bouncer_is_blamed_for_what_it_could_not_know(theme: str | None, seed: int) -> None:
