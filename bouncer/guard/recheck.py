@@ -50,7 +50,11 @@ class Moment:
         unsure = self.unsure - {sid for sid, eviction in self.under_way.items() if not eviction.unsent}
         if not decision.evictions or not unsure:
             return decision
-        otherwise = _sids(decide(self.room.without(unsure), self.rules, self.guards, self.now, self.ledger))
+        gone = self.room.without(unsure)
+        if self.room.humans and not gone.humans:
+            # If the last people have left, then just now: what waits from then on has all its time.
+            gone = replace(gone, humans_left_at=self.now)
+        otherwise = _sids(decide(gone, self.rules, self.guards, self.now, self.ledger))
         return replace(decision, evictions=tuple(f for f in decision.evictions if f.participant.sid in otherwise))
 
 

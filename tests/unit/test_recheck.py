@@ -15,6 +15,8 @@ from bouncer.policy import Rule
 from bouncer.testing import agent, avatar, human, room
 from policies.deny_list import DenyList
 from policies.duplicates import Duplicates
+from policies.empty_room import EmptyRoom
+from policies.human_takeover import HumanTakeover
 from policies.idle_timeout import IdleTimeout
 from policies.lone_chatter import LoneChatter
 from policies.max_lifetime import MaxLifetime
@@ -262,6 +264,16 @@ def test_one_that_leaves_counts_only_for_those_that_were_decided_with_it() -> No
 def test_what_may_be_gone_makes_no_duplicate() -> None:
     """Only agents due both with and without it are evicted."""
     assert Guarded(PAIR, [Duplicates()], unsure=frozenset({"PA_A"})).decided == {}
+
+
+def test_a_person_that_may_have_left_did_so_just_now() -> None:
+    """Nobody is due for a room without people in which the operator was a moment ago."""
+    house = room(agent("A", "x", joined=10), human("operator", joined=90))
+    rules = [HumanTakeover(identity=("operator",), grace=3), EmptyRoom(grace=20, never_joined=60)]
+
+    assert Guarded(house, rules).decided.keys() == {"A"}
+    assert Guarded(house, rules, unsure=frozenset({"PA_operator"})).decided == {}
+    assert Guarded(house.without(frozenset({"PA_operator"})), rules, unsure=frozenset({"PA_B"})).decided.keys() == {"A"}
 
 
 class TestDebts:
