@@ -269,7 +269,7 @@ def test_what_may_be_gone_makes_no_duplicate() -> None:
 def test_a_person_that_may_have_left_did_so_just_now() -> None:
     """Nobody is due for a room without people in which the operator was a moment ago."""
     house = room(agent("A", "x", joined=10), human("operator", joined=90))
-    rules = [HumanTakeover(identity=("operator",), grace=3), EmptyRoom(grace=20, never_joined=60)]
+    rules: list[Policy] = [HumanTakeover(identity=("operator",), grace=3), EmptyRoom(grace=20, never_joined=60)]
 
     assert Guarded(house, rules).decided.keys() == {"A"}
     assert Guarded(house, rules, unsure=frozenset({"PA_operator"})).decided == {}
