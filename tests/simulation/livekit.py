@@ -68,6 +68,7 @@ GUARDING = "bouncer.guarding"
 STANDING = "bouncer.standing"
 STATE = "lk.agent.state"
 CALL_STATUS = "sip.callStatus"
+RINGING = ("dialing", "ringing")
 JOB_IDENTITY = "agent-AJ_"
 
 Trouble_ = Literal["denied", "throttled", "unavailable", "slow"]
@@ -969,7 +970,9 @@ class Line:
         else:
             # That it stopped saying so may be told late; what is heard is dated back.
             known.speech[-1].until = self.server.loop.time() if known.heard is None else at
-            if complete and known.heard is False:
+            ringing = known.attributes.get(CALL_STATUS) in RINGING
+            # What a phone plays that still rings asks for no answer.
+            if complete and known.heard is False and not ringing:
                 known.speech[-1].ended_told = self.server.loop.time()
 
     def signal(self, member: Member, what: Act, at: float, whose: Member | None = None) -> None:

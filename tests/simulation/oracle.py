@@ -15,6 +15,7 @@ from tests.simulation.livekit import (
     CALL_STATUS,
     GUARDING,
     HEARD_LATE,
+    RINGING,
     STANDING,
     UNSEEN,
     Known,
@@ -253,7 +254,7 @@ def unlisted(known: Known) -> bool:
 
 def rings(known: Known) -> bool:
     """Return True if it is a phone that no one has answered yet."""
-    return known.member.kind is Kind.SIP and known.attributes.get(CALL_STATUS) in ("dialing", "ringing")
+    return known.member.kind is Kind.SIP and known.attributes.get(CALL_STATUS) in RINGING
 
 
 def is_heard(view: View, who: Known) -> bool:

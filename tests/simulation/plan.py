@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 
 from bouncer.room import Kind
-from tests.simulation.livekit import CALL_STATUS, NAME, OTHER, STATE, Fault, Member, Server, Trouble_, Works
+from tests.simulation.livekit import CALL_STATUS, NAME, OTHER, RINGING, STATE, Fault, Member, Server, Trouble_, Works
 from tests.simulation.meaning import DEFAULTS, HEARS, Meaning, Rule
 
 NAMES = ("assistant", "assistant", "assistant", "support", "billing", "vip", "rene\u0301e", "ren\u00e9e")
@@ -207,7 +207,7 @@ def arrival(server: Server, random: Random, theme: str = "") -> Member:  # noqa:
             facts |= {"identity": "caller", "kind": Kind.SIP, "publishes": True, "audio": True}
         case "ringing":
             facts |= {"identity": "operator-phone", "kind": Kind.SIP, "publishes": True, "audio": True}
-            facts["attributes"] = {CALL_STATUS: random.choice(("dialing", "ringing"))}
+            facts["attributes"] = {CALL_STATUS: random.choice(RINGING)}
         case "recorder":
             kind = random.choice((Kind.EGRESS, Kind.INGRESS, Kind.STANDARD))
             facts |= {"identity": "recorder", "kind": kind, "recorder": kind is Kind.STANDARD}
