@@ -63,6 +63,6 @@ def normal(text: str) -> str:
     """Return what a command said without what differs each time: times, lengths of time, ids, blanks at line ends."""
     text = re.sub(r"\b(PA|RM|AD|AJ)_\w+", r"\1_*", text)
     text = re.sub(r"\d{4}-\d\d-\d\d", "DATE", text)
-    text = re.sub(r"\d\d:\d\d:\d\d(\.\d+Z)?", "TIME", text)
+    text = re.sub(r"(DATE )?\d\d:\d\d:\d\d(\.\d+Z)?", "TIME", text)  # what is of tomorrow has a date
     text = re.sub(r"(\d+ (d|h|min|s)\b|less than 1 s)( \d+ (h|min|s)\b)?", "SPAN", text)
     return "\n".join(re.sub(r" {2,}", "  ", line).rstrip() for line in text.splitlines())
