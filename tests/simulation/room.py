@@ -825,7 +825,10 @@ class Bouncer:
             return
         self.paid.add(member.sid)
         self.charged = [(at, who) for at, who in self.charged if at > now - 60.0] + [(now, member)]
-        most = max((m.budget for at, m in self.line.meanings if at > now - 20.0), default=0)
+        meanings = self.line.meanings
+        ends = [*(at for at, _ in meanings[1:]), inf]
+        # What is under way was allowed by the configuration that was in force when it was decided on.
+        most = max((m.budget for (_, m), end in zip(meanings, ends, strict=True) if end > now - 20.0), default=0)
         most = max(most, self.meaning.budget if self.meaning else 0)
         if len(self.charged) > most:
             self.room.broken("the budget is kept", f"{len(self.charged)} removals in a minute, {most} are allowed")
