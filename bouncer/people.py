@@ -297,6 +297,7 @@ class People:
 
     def enter(self, member: Member) -> None:
         """Add a participant. Of two with one identity, the one that entered last has it."""
+        self._replaced |= member.replaced_jobs
         self._members[member.info.sid] = member
         self._by_identity[member.info.identity] = member.info.sid
         self.sort(member)

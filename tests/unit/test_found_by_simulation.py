@@ -394,6 +394,12 @@ class TestAJobThatWasReplaced:
         forgotten = Left(27, self.OLD.sid), Dispatched(28, 28, ())
         assert self.replaced(Joined(20, self.NEW), self.TWO, *forgotten, Joined(60, much_later)) == ["agent-AJ_1"]
 
+    def test_stays_replaced_through_a_reconnect(self) -> None:
+        """To us everyone left and came back, and meanwhile a restarted server listed no jobs."""
+        gone = Left(27, self.NEW.sid), Left(28, self.OLD.sid), Dispatched(29, 29, ())
+
+        assert self.replaced(Joined(20, self.NEW), self.TWO, *gone, Joined(30, self.OLD)) == ["agent-AJ_1"]
+
     def test_that_comes_back_is_as_old_as_it_was(self) -> None:
         """Its connection is the younger one, but not its job."""
         back = replace(self.OLD, sid="PA_back", joined_at=30, joined_ms=30_000)
