@@ -24,6 +24,7 @@ from tests.simulation import plan
 from tests.simulation.laws import check
 from tests.simulation.livekit import (
     GUARDING,
+    HANDING_OVER,
     NAME,
     OTHER,
     STATE,
@@ -594,7 +595,7 @@ class Bouncer:
     def hand_over(self) -> None:
         """Its worker is to end: see that another bouncer comes."""
         self.room.note("hands over", self.line.me)
-        self.tasks.append(self.room.loop.create_task(self._hand_over()))
+        self.tasks.append(self.room.loop.create_task(self._hand_over(), name=HANDING_OVER))
 
     async def _hand_over(self) -> None:
         self.handing_over = True
