@@ -19,6 +19,7 @@ def never_busy() -> float:
 server = AgentServer(
     job_executor_type=JobExecutorType.THREAD,
     load_fnc=never_busy,
+    load_threshold=float("inf"),
     permissions=WorkerPermissions(can_publish=False, can_publish_data=False, hidden=True),
     port=int(os.environ.get("BOUNCER_PORT", "0")),
 )

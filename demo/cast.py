@@ -87,7 +87,13 @@ def _never_busy() -> float:
 
 
 def _worker(agent_name: str) -> AgentServer:
-    server = AgentServer(port=0, job_executor_type=JobExecutorType.THREAD, num_idle_processes=1, load_fnc=_never_busy)
+    server = AgentServer(
+        port=0,
+        job_executor_type=JobExecutorType.THREAD,
+        num_idle_processes=1,
+        load_fnc=_never_busy,
+        load_threshold=math.inf,  # while one job starts, the framework counts it as 0.7, and refuses the next
+    )
     server.rtc_session(play, agent_name=agent_name, on_session_end=ended)
     return server
 

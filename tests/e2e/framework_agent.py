@@ -6,6 +6,7 @@ track and only listens, `"silent"` joins and gives no sign of life.
 
 import asyncio
 import json
+import math
 import os
 from itertools import cycle
 
@@ -26,7 +27,12 @@ def never_busy() -> float:
 
 
 server = AgentServer(
-    port=0, job_executor_type=JobExecutorType.THREAD, num_idle_processes=1, load_fnc=never_busy, log_level="INFO"
+    port=0,
+    job_executor_type=JobExecutorType.THREAD,
+    num_idle_processes=1,
+    load_fnc=never_busy,
+    load_threshold=math.inf,  # while one job starts, the framework counts it as 0.7, and refuses the next
+    log_level="INFO",
 )
 
 

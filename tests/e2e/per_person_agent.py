@@ -20,7 +20,13 @@ class JobType(Enum):
     PARTICIPANT = agent.JobType.JT_PARTICIPANT
 
 
-server = AgentServer(port=0, job_executor_type=JobExecutorType.THREAD, num_idle_processes=1, load_fnc=lambda: 0.0)
+server = AgentServer(
+    port=0,
+    job_executor_type=JobExecutorType.THREAD,
+    num_idle_processes=1,
+    load_fnc=lambda: 0.0,
+    load_threshold=float("inf"),
+)
 
 
 TYPE: Any = JobType[os.environ["JOB_TYPE"]]
