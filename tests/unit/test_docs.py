@@ -1,9 +1,11 @@
 """The documents: what is generated is current and complete, links lead somewhere, and examples work."""
 
+import ast
 import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -107,6 +109,16 @@ class TestGenerated:
 def test_configurations_in_the_documents_are_valid(name: str, text: str) -> None:
     """Each of them can be pasted into a room's metadata."""
     assert load([Layer(name, text)], BUILTIN).effective
+
+
+@pytest.mark.parametrize("path", [path for path in documented() if "from bouncer" in "".join(shown("python", path))])
+def test_what_the_documents_import_exists(path: str) -> None:
+    """Their Python can be pasted; `nameless` is the policy that the reader writes."""
+    for code in shown("python", path):
+        for each in ast.walk(ast.parse(code)):
+            if isinstance(each, ast.ImportFrom) and str(each.module).startswith("bouncer"):
+                module = import_module(str(each.module))
+                assert [name.name for name in each.names if not hasattr(module, name.name)] == []
 
 
 class TestPage:
