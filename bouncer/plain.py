@@ -1,4 +1,4 @@
-"""Text from others, made safe to print: in a terminal, a log, or a ticket. Pure."""
+"""Text from others, made fit to print: in a terminal, a log, or a ticket. Pure."""
 
 import re
 
@@ -15,3 +15,8 @@ _UNSAFE = re.compile(
 def plain(text: str) -> str:
     """Return the text with every control character escaped, as JSON would write it, and in one line."""
     return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def why(error: OSError | ValueError) -> str:
+    """Return why a file can't be read, without Python's error number and without the name, which is said before."""
+    return getattr(error, "strerror", None) or str(error)

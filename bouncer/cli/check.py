@@ -11,7 +11,7 @@ import typer
 from rich.text import Text
 
 from bouncer.cli.terminal import REFUSED, err, misused, out, print_json
-from bouncer.plain import plain
+from bouncer.plain import plain, why
 
 if TYPE_CHECKING:
     from bouncer.configuration.model import Layer, Problem
@@ -106,7 +106,7 @@ def _read(file: str) -> str:
         content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
         return content.decode("utf-8-sig")
     except (OSError, ValueError) as error:
-        misused(f"{file}: can't be read: {error}")
+        misused(f"{file}: can't be read: {why(error)}")
 
 
 def _show_values(configuration: Mapping[str, Any], origins: Mapping[str, str]) -> None:

@@ -10,6 +10,7 @@ import typer
 
 from bouncer.cli.server import Invocation
 from bouncer.cli.terminal import misused, refused
+from bouncer.plain import why
 
 if TYPE_CHECKING:
     from bouncer.configuration.model import Config, Layer
@@ -30,7 +31,7 @@ def layer(given: str) -> "Layer":
         content = sys.stdin.buffer.read() if given == "-" else Path(given).read_bytes()
         text = content.decode("utf-8-sig")
     except (OSError, ValueError) as error:
-        misused(f"--config {given}: must be JSON that begins with “{{”, a file, or -; can't be read: {error}")
+        misused(f"--config {given}: can't be read: {why(error)}; give JSON that begins with “{{”, a file, or -")
     return Layer("--config -" if given == "-" else f"--config {given}", text)
 
 

@@ -15,6 +15,7 @@ from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bouncer.configuration.settings import Credentials
+from bouncer.plain import why
 
 VARIABLES: Mapping[str, str] = {
     "url": "LIVEKIT_URL",
@@ -93,7 +94,7 @@ def _given(asked: Asked, environment: Mapping[str, str], folder: Path) -> Found 
     try:
         local = dotenv_values(file) if file.is_file() else {}
     except (OSError, ValueError) as error:
-        raise CredentialsError(f"{file}: can't be read: {error}") from None
+        raise CredentialsError(f"{file}: can't be read: {why(error)}") from None
     values: dict[str, str] = {}
     places: dict[str, list[str]] = {}
     for name, variable in VARIABLES.items():

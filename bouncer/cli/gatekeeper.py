@@ -11,6 +11,7 @@ import typer
 from rich.text import Text
 
 from bouncer.cli.terminal import err, misused, refused
+from bouncer.plain import why
 
 if TYPE_CHECKING:
     from gatekeeper.access import Access
@@ -132,7 +133,7 @@ def gatekeeper(
             )
         )
     except OSError as error:
-        refused(f"port {port} can't be used: {error}; another one: --port or BOUNCER_GATEKEEPER_PORT")
+        refused(f"port {port} can't be used: {why(error)}; another one: --port or BOUNCER_GATEKEEPER_PORT")
 
 
 def _access(host: str) -> "Access":
@@ -174,6 +175,6 @@ def _port(given: str) -> int:
 def _read(file: str) -> str:
     """Return the text of a file."""
     try:
-        return Path(file).read_text(encoding="utf-8")
+        return Path(file).read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
-        misused(f"{file}: can't be read: {error}")
+        misused(f"--config {file}: can't be read: {why(error)}")

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bouncer.cli.terminal import REFUSED, USAGE, err, misused, out, print_json, refused
-from bouncer.plain import plain
+from bouncer.plain import plain, why
 
 if TYPE_CHECKING:
     from bouncer.cli.replaying import Result, Task
@@ -144,7 +144,7 @@ def _layer(option: str, text: str) -> "tuple[Layer, ...]":
         try:
             text = Path(text).read_text(encoding="utf-8-sig")
         except (OSError, ValueError) as error:
-            misused(f"{option}: must be JSON that begins with {{, or the path of a file with it: {error}")
+            misused(f"{option} {text}: can't be read: {why(error)}; give JSON that begins with “{{”, or a file")
     layer = Layer(name, text)
     try:
         load((layer,), BUILTIN, installed())

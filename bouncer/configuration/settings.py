@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from bouncer.configuration.load import load
 from bouncer.configuration.model import NO_PLUGINS, ConfigError, Layer, PluginLoaders
+from bouncer.plain import why
 from bouncer.policy import Policy
 
 VARIABLES = (
@@ -220,7 +221,7 @@ def config_layers(environment: Mapping[str, str], problems: list[str]) -> tuple[
         if text := Path(value).read_text(encoding="utf-8-sig").strip():
             return (Layer(f"BOUNCER_CONFIG ({value})", text),)
     except (OSError, ValueError) as error:
-        wrong = f"can't be read: {error}"
+        wrong = f"can't be read: {why(error)}"
     problems.append(
         f"BOUNCER_CONFIG: must be JSON that begins with “{{”, or the path of a file with it; {value} {wrong}"
     )

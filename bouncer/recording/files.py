@@ -4,6 +4,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from bouncer.plain import why
 from bouncer.recording.format import LONGEST_LINE, FormatError
 
 SUFFIX = ".jsonl.gz"
@@ -38,7 +39,7 @@ def texts(path: Path) -> Iterator[str]:
                 if len(rest) > LONGEST_LINE:
                     raise FormatError("has a line that is too long")
     except OSError as error:
-        raise FormatError(f"can't be read: {error.strerror or error}") from None
+        raise FormatError(f"can't be read: {why(error)}") from None
 
 
 def _inflated(read: Callable[[int], bytes], first: bytes) -> Iterator[bytes]:

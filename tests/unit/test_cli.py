@@ -223,11 +223,23 @@ class TestCheck:
         latin = tmp_path / "latin.json"
         latin.write_bytes(b'{"x": "\xe9"}')
         for args, named in [
-            (("check", str(tmp_path / "nothing.json")), "nothing.json: can't be read: "),
-            (("check", str(tmp_path)), f"{tmp_path}: can't be read: "),
+            (("check", str(tmp_path / "nothing.json")), "nothing.json: can't be read: No such file or directory\n"),
+            (("check", str(tmp_path)), f"{tmp_path}: can't be read: Is a directory\n"),
             (("check", str(latin)), "latin.json: can't be read: "),
             (("check", "x\0y"), "can't be read: "),
             (("check", "-", "--dispatch", str(latin)), "latin.json: can't be read: "),
+            (
+                ("dispatch", "my-room", "--dev", "--config", "no.json"),
+                "no.json: can't be read: No such file",
+            ),
+            (
+                ("replay", ".", "--config", "no.json"),
+                "--config no.json: can't be read: No such file",
+            ),
+            (
+                ("gatekeeper", "--dev", "--config", "no.json"),
+                "--config no.json: can't be read: No such file",
+            ),
         ]:
             result = run(*args)
             assert (result.exit_code, result.stdout) == (2, "")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bouncer.plain import plain
+from bouncer.plain import plain, why
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,9 @@ def test_control_characters_are_escaped_and_every_script_stays(text: str, printe
     """C0, C1, DEL, bidirectional marks, separators and surrogates; nothing else changes."""
     assert plain(text) == printed
     assert plain(plain(text)) == printed
+
+
+def test_why_a_file_cannot_be_read_has_no_number() -> None:
+    """The system's words alone; what isn't the system's keeps its own."""
+    assert why(FileNotFoundError(2, "No such file or directory", "room.json")) == "No such file or directory"
+    assert why(ValueError("embedded null byte")) == "embedded null byte"

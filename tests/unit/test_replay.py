@@ -416,7 +416,7 @@ def test_values_are_tuned(folder: Path) -> None:
     ("arguments", "status", "complaint"),
     [
         (("--config", '{"bouncer": {"policies": {"idle_timeout": {"timeout": -1}}}}'), 1, "timeout: must be"),
-        (("--config", "/missing"), 2, "must be JSON that begins with {, or the path of a file"),
+        (("--config", "/missing"), 2, "No such file or directory; give JSON that begins with “{”, or a file"),
         (("--since", "yesterday"), 2, "--since: must be a number and a unit"),
         (("--tune", "idle_timeout"), 2, "--tune: must be like idle_timeout.timeout=30,60"),
         (("--tune", "idle_timeout.tiemout=3"), 1, "tiemout"),
