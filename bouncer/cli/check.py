@@ -29,13 +29,17 @@ def check(
 ) -> None:
     """Show what is in force in a room with this metadata and where each value comes from, or all that is wrong.
 
-    What is not the default comes first. As for the worker, BOUNCER_CONFIG in the environment is the lowest layer.
+    What is not the default comes first. As for the worker, BOUNCER_CONFIG in the environment or in `.env.local` is the
+    lowest layer.
     """
+    from dotenv import load_dotenv
+
     from bouncer.configuration.model import DISPATCH, ROOM, Layer
     from bouncer.configuration.settings import config_layers
 
     if files.count("-") > 1:
         raise typer.BadParameter("the standard input can be read only once")
+    load_dotenv(".env.local")  # as for the worker; the environment itself wins
     unreadable: list[str] = []
     layers = [*config_layers(os.environ, unreadable)]
     if unreadable:

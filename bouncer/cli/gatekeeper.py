@@ -82,8 +82,6 @@ def gatekeeper(
         from gatekeeper.watching import log_to_stderr
     except ModuleNotFoundError as error:
         refused(f"{INSTALL} ({error})")
-    if port is None:
-        port = _port(os.environ.get("BOUNCER_GATEKEEPER_PORT", ""))
     asked = Asked(url=url, api_key=api_key, api_secret=api_secret, project=project, dev=dev)
     try:
         found = find(asked, os.environ, Path(), Path.home())
@@ -109,6 +107,8 @@ def gatekeeper(
         refused(*str(error).splitlines())
     except ConfigError as error:
         refused(*map(str, error.problems))
+    if port is None:
+        port = _port(os.environ.get("BOUNCER_GATEKEEPER_PORT", ""))
     access, history_days = _access(host), _days(os.environ.get("BOUNCER_HISTORY_DAYS", ""))
     err.print(Text(f"using {found.source}", "dim"))
     log_to_stderr(log_level)

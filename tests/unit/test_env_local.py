@@ -11,10 +11,14 @@ ROOT = Path(__file__).parents[2]
 
 def start(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run `agent.py --help` in a folder; it reads the settings first."""
-    (folder / ".env.local").write_text("BOUNCER_MAX_ROOMS=many\n")
-    command = [sys.executable, str(ROOT / "agent.py"), "--help"]
-    environ = {**os.environ, **environment}
-    return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False)
+    return run(folder, str(ROOT / "agent.py"), "--help", local="BOUNCER_MAX_ROOMS=many", **environment)
+
+
+def run(folder: Path, *arguments: str, local: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in a folder with this `.env.local`."""
+    (folder / ".env.local").write_text(f"{local}\n")
+    command, environ = [sys.executable, *arguments], {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False, timeout=60)
 
 
 def test_settings_in_env_local_count(tmp_path: Path) -> None:
@@ -28,6 +32,24 @@ def test_settings_in_env_local_count(tmp_path: Path) -> None:
 def test_the_environment_wins_over_env_local(tmp_path: Path) -> None:
     """What a deployment sets is not undone by a forgotten file."""
     assert start(tmp_path, BOUNCER_MAX_ROOMS="3").returncode == 0
+
+
+def test_the_gatekeepers_port_counts_there_too(tmp_path: Path) -> None:
+    """Like its other settings."""
+    ended = run(tmp_path, "-m", "bouncer", "gatekeeper", "--dev", local="BOUNCER_GATEKEEPER_PORT=many")
+
+    assert (ended.returncode, "BOUNCER_GATEKEEPER_PORT: must be" in ended.stderr) == (2, True)
+
+
+def test_check_reads_the_configuration_of_all_rooms_there(tmp_path: Path) -> None:
+    """As the worker does, so that what it shows is what will be in force."""
+    (tmp_path / "room.json").write_text("{}")
+    local = """BOUNCER_CONFIG='{"bouncer": {"mode": "dry_run"}}'"""
+
+    ended = run(tmp_path, "-m", "bouncer", "check", "room.json", local=local)
+
+    assert ended.returncode == 0
+    assert ended.stdout.splitlines()[2].split() == ["$.bouncer.mode", '"dry_run"', "BOUNCER_CONFIG"]
 
 
 def test_env_example_names_every_setting() -> None:
