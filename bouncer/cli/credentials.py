@@ -5,7 +5,7 @@ the environment leaves open), then `--dev`, then the default project of `~/.live
 to `lk`; it is only read.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -81,15 +81,16 @@ def find(asked: Asked, environment: Mapping[str, str], folder: Path, home: Path)
     """
     if asked.project:
         return _of_project(asked.project, home)
-    if found := _given(asked, environment, folder):
-        return found
+    given = _given(asked, environment, folder)
+    if isinstance(given, Found):
+        return given
     if asked.dev:
         return Found(DEV, "the --dev credentials")
-    return _of_project("", home)
+    return _of_project("", home, nothing=_not_enough(given))
 
 
-def _given(asked: Asked, environment: Mapping[str, str], folder: Path) -> Found | None:
-    """Return what flags, the environment and `.env.local` give together; None unless that is everything."""
+def _given(asked: Asked, environment: Mapping[str, str], folder: Path) -> Found | list[str]:
+    """Return what flags, the environment and `.env.local` give together; unless that is everything, what is missing."""
     file = folder / ENV_LOCAL
     try:
         local = dotenv_values(file) if file.is_file() else {}
@@ -115,12 +116,21 @@ def _given(asked: Asked, environment: Mapping[str, str], folder: Path) -> Found 
         return Found(Credentials(**values), sources)
     flags = places.get("the command line")
     if flags and not asked.dev:
-        raise CredentialsError(f"{', '.join(flags)} alone is not enough: {' and '.join(missing)} must be given too")
-    return None
+        raise CredentialsError(_not_enough(missing, flags))
+    return missing
 
 
-def _of_project(name: str, home: Path) -> Found:
-    """Return the credentials of a project of `lk`, or of its default project."""
+def _not_enough(missing: Sequence[str], given: Sequence[str] = ()) -> str:
+    """Return what to do if these variables are missing, and only the others (or these flags) are given."""
+    given = given or [variable for variable in VARIABLES.values() if variable not in missing]
+    if not given:
+        return HOW_TO_GIVE_THEM
+    verb = "is" if len(given) == 1 else "are"
+    return f"{' and '.join(given)} {verb} not enough: {' and '.join(missing)} must be given too"
+
+
+def _of_project(name: str, home: Path, nothing: str = HOW_TO_GIVE_THEM) -> Found:
+    """Return the credentials of a project of `lk`, or of its default project; say `nothing` if there is none."""
     path = home / LK_CONFIG
     try:
         content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -128,13 +138,13 @@ def _of_project(name: str, home: Path) -> Found:
     except FileNotFoundError:
         if name:
             raise CredentialsError(f"--project {name}: {path} does not exist; `lk project add` makes it") from None
-        raise CredentialsError(HOW_TO_GIVE_THEM) from None
+        raise CredentialsError(nothing) from None
     except (OSError, ValueError, yaml.YAMLError) as error:
         first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error).splitlines()[0]
         raise CredentialsError(f"{path}: can't be read: {first}") from None
     wanted = name or config.default_project
     if not wanted:
-        raise CredentialsError(HOW_TO_GIVE_THEM)
+        raise CredentialsError(nothing)
     for project in config.projects:
         if project.name == wanted:
             credentials = Credentials(url=project.url, api_key=project.api_key, api_secret=project.api_secret)

@@ -64,7 +64,7 @@ def test_the_first_complete_place_is_used(
         (Asked(), "default_project: gone\nprojects: []", "has no project “gone” (it has: none)"),
         (Asked(project="wrok"), LK, "has no project “wrok” (it has: “home”, “work”)"),
         (Asked(project="work"), None, "does not exist; `lk project add` makes it"),
-        (Asked(url="ws://flag"), LK, "--url alone is not enough: LIVEKIT_API_KEY and LIVEKIT_API_SECRET must"),
+        (Asked(url="ws://flag"), LK, "--url is not enough: LIVEKIT_API_KEY and LIVEKIT_API_SECRET must"),
         (Asked(), "projects: [{name: 1}]", "cli-config.yaml: can't be read: "),
         (Asked(), "a: [", "cli-config.yaml: can't be read: "),
         (Asked(), "- a list", "cli-config.yaml: can't be read: "),
@@ -82,6 +82,25 @@ def test_without_credentials_the_error_says_what_would_help(
 
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("environment", "local", "says"),
+    [
+        (
+            {**ENVIRONMENT, "LIVEKIT_API_KEY": ""},
+            "",
+            "LIVEKIT_URL and LIVEKIT_API_SECRET are not enough: LIVEKIT_API_KEY",
+        ),
+        ({}, "LIVEKIT_URL=ws://x", "LIVEKIT_URL is not enough: LIVEKIT_API_KEY and LIVEKIT_API_SECRET must be"),
+    ],
+)
+def test_a_forgotten_variable_is_named(environment: dict[str, str], local: str, says: str, tmp_path: Path) -> None:
+    """What is set already isn't asked for again."""
+    (tmp_path / ".env.local").write_text(local)
+
+    with pytest.raises(CredentialsError, match=f"^{says}"):
+        find(Asked(), environment, tmp_path, tmp_path)
 
 
 def test_a_secret_is_never_shown() -> None:
