@@ -33,9 +33,7 @@ class Join(StrEnum):
 
 
 def gatekeeper(
-    rooms: Annotated[
-        list[str] | None, typer.Argument(metavar="[GLOB]...", help="Names of rooms; all by default.")
-    ] = None,
+    rooms: Annotated[list[str] | None, typer.Argument(metavar="GLOB", help="Names of rooms; all by default.")] = None,
     *,
     excluded: Annotated[
         list[str] | None, typer.Option("--except", metavar="GLOB", help="Names of rooms to leave alone; repeatable.")
@@ -51,14 +49,19 @@ def gatekeeper(
         typer.Option("--allow-actions", help="Let those who see the console evict agents; BOUNCER_ALLOW_ACTIONS=1."),
     ] = False,
     host: Annotated[
-        str, typer.Option(help="The address to listen on; 0.0.0.0 for webhooks that come from elsewhere.")
+        str,
+        typer.Option(
+            metavar="ADDRESS", help="The address to listen on; 0.0.0.0 for webhooks that come from elsewhere."
+        ),
     ] = "127.0.0.1",
-    port: Annotated[int | None, typer.Option(help="The port; BOUNCER_GATEKEEPER_PORT, or 8088.", max=65535)] = None,
-    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
-    url: Annotated[str, typer.Option(help="The LiveKit server.")] = "",
-    api_key: Annotated[str, typer.Option(help="Its API key.")] = "",
-    api_secret: Annotated[str, typer.Option(help="That key's secret.")] = "",
-    project: Annotated[str, typer.Option(help="A project of `lk`.")] = "",
+    port: Annotated[
+        int | None, typer.Option(metavar="PORT", help="The port; BOUNCER_GATEKEEPER_PORT, or 8088.", max=65535)
+    ] = None,
+    log_level: Annotated[str, typer.Option(metavar="LEVEL", help="debug, info, warning or error.")] = "info",
+    url: Annotated[str, typer.Option(metavar="URL", help="The LiveKit server.")] = "",
+    api_key: Annotated[str, typer.Option(metavar="KEY", help="Its API key.")] = "",
+    api_secret: Annotated[str, typer.Option(metavar="SECRET", help="That key's secret.")] = "",
+    project: Annotated[str, typer.Option(metavar="NAME", help="A project of `lk`.")] = "",
     dev: Annotated[bool, typer.Option("--dev", help="A local `livekit-server --dev`.")] = False,
 ) -> None:
     """Dispatch a bouncer into every room, and again where it is lost.

@@ -42,7 +42,7 @@ class FailOn(StrEnum):
 
 
 def replay(
-    paths: Annotated[list[str], typer.Argument(metavar="FILE|DIR...", help="Recordings, or folders with recordings.")],
+    paths: Annotated[list[str], typer.Argument(metavar="FILE|DIR", help="Recordings, or folders with recordings.")],
     *,
     config: Annotated[
         str, typer.Option(metavar="FILE|JSON", help="A configuration above that of the rooms: JSON, or its file.")

@@ -56,9 +56,7 @@ class RoomRow:
 @on_server
 async def rooms(
     command: Invocation,
-    names: Annotated[
-        list[str] | None, typer.Argument(metavar="[GLOB]...", help="Names of rooms; all by default.")
-    ] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="GLOB", help="Names of rooms; all by default.")] = None,
     *,
     unguarded: Annotated[bool, typer.Option("--unguarded", help="Only those that no bouncer guards.")] = False,
     ask: Annotated[
