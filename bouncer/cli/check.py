@@ -16,12 +16,14 @@ from bouncer.plain import plain, why
 if TYPE_CHECKING:
     from bouncer.configuration.model import Layer, Problem
 
+HEARS = {"level": "and takes any sound for speech", "speech": "with a voice detector"}
+"""How a bouncer listens to the room, if it does."""
 SHOWN = 40
 """Characters of a value that the column of values makes room for; longer ones push the rest of their line aside."""
 
 
 def check(
-    files: Annotated[list[str], typer.Argument(metavar="FILE|-...", help="Room metadata; - is the standard input.")],
+    files: Annotated[list[str], typer.Argument(metavar="FILE|-", help="Room metadata; - is the standard input.")],
     dispatch: Annotated[str, typer.Option(metavar="FILE", help="Dispatch metadata, the layer beneath it.")] = "",
     *,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse what is only a warning otherwise.")] = False,
@@ -99,7 +101,7 @@ def _show(answer: Mapping[str, Any]) -> None:
         return
     _show_values(answer["configuration"], answer["origins"])
     if answer["hearing"] != "off":
-        out.print(Text(f"\nIt listens, by {answer['hearing']}."))
+        out.print(Text(f"\nIt listens, {HEARS[answer['hearing']]}."))
     if "note" in answer:
         err.print(Text(plain(answer["note"]), "yellow"))
 

@@ -70,7 +70,7 @@ async def dispatch(
     name = plain(found.name)
     if value is not None:
         same = "" if written.changed else ", as it was already"
-        out.print(Text(f"The metadata of {name} has the configuration{same}."))
+        out.print(Text(f"The configuration is in the metadata of {name}{same}."))
     how = f"dispatched, {took:.1f} s" if sent else "it was there already"
     out.print(Text(f"{plain(acting.identity)} guards {name} ({how})."))
 

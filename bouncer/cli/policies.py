@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def policies(
-    name: Annotated[str, typer.Argument(metavar="[NAME]", help="The policy whose page is wanted.")] = "",
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The policy whose page is wanted.")] = "",
     *,
     who: Annotated[bool, typer.Option("--who", help="Show who is what to a policy, instead.")] = False,
     as_json: Annotated[bool, typer.Option("--json", "-j", help="Answer in JSON.")] = False,
@@ -89,7 +89,10 @@ def named(name: str) -> "type[Policy]":
     if name not in installed():
         known = [*(policy.name for policy in BUILTIN), *installed()]
         close = get_close_matches(name, known, n=1)
-        misused(f"there is no policy “{name}”" + (f"; did you mean “{close[0]}”?" if close else ""))
+        misused(
+            f"there is no policy “{name}”"
+            + (f"; did you mean “{close[0]}”?" if close else "; `bouncer policies` lists them")
+        )
     try:
         return installed()[name]()
     except ValueError as error:

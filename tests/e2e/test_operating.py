@@ -63,7 +63,7 @@ async def test_dispatch_and_release(world: World) -> None:
     sent = await run(world.server, *arguments, "--config", CONFIGURATION, "--dry-run-mode")
     assert told(sent, world.room) == (
         0,
-        "The metadata of ROOM has the configuration.\nagent-AJ_* guards ROOM (dispatched, SPAN).",
+        "The configuration is in the metadata of ROOM.\nagent-AJ_* guards ROOM (dispatched, SPAN).",
         "",
     )
     written = await metadata_of(world)

@@ -64,7 +64,7 @@ class TestCheck:
         assert table["$.bouncer.policies.duplicates.keep"] == ['"oldest"', DEFAULT]
         assert table["$.bouncer.reconcile"] == ["15", DEFAULT]
         assert table.keys() == load([Layer("", file.read_text(), shared=True)], BUILTIN).origins.keys()
-        assert "It listens, by level." in result.stdout
+        assert "It listens, and takes any sound for speech." in result.stdout
 
     def test_what_is_not_the_default_comes_first(self) -> None:
         """The defaults follow, apart."""
@@ -390,7 +390,7 @@ class TestPolicies:
 
         assert (result.exit_code, result.stdout) == (2, "")
         assert result.stderr == "there is no policy “max_agent”; did you mean “max_agents”?\n"
-        assert run("policies", "zzz").stderr == "there is no policy “zzz”\n"
+        assert run("policies", "zzz").stderr == "there is no policy “zzz”; `bouncer policies` lists them\n"
 
 
 class TestWrite:
