@@ -102,7 +102,7 @@ def _show(line: Mapping[str, Any], console: Console) -> None:
         grid.add_row(Text(shown, "dim"), text)
         console.print(grid)
     else:
-        console.print(Text(shown), text, soft_wrap=True)
+        console.print(*([Text(shown)] if shown else []), text, soft_wrap=True)
     if trace := line.get("exc_info"):
         console.print(trace, soft_wrap=True, markup=False)
 
@@ -133,9 +133,9 @@ def _how_to_join(server: Server, port: int) -> Text:
             *(f"export {name}={value}" for name, value in server.env.items()),
         )
     paragraph(
-        "Real agents to play with (dispatch one twice, and it is a duplicate):",
+        "Real agents to play with: the first command runs them until Ctrl-C, each of the second dispatches one:",
         f"{python} demo/cast.py assistant",
-        f"lk dispatch create --room {ROOM} --agent-name assistant --metadata busy",
+        f"{python} demo/dispatch.py {ROOM} assistant",
     )
     bouncer = f"{python} -m bouncer"
     paragraph("What its bouncer sees, live:", f"{bouncer} watch {ROOM}")
