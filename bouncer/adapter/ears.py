@@ -248,7 +248,7 @@ class Ears:
             microphone.detection_failed(asyncio.get_running_loop().time())
             self._wake()
         if not detection.cancelled() and (error := detection.exception()):
-            self._warn(LogEvent.SPEECH_DETECTION_FAILED, error, why="heard by level meanwhile")
+            self._warn(LogEvent.SPEECH_DETECTION_FAILED, error, why="using the level meanwhile")
 
     def _warn(self, what: LogEvent, error: BaseException | None = None, *, why: str) -> None:
         """Log something about the whole room, once."""
