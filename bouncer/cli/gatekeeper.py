@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from bouncer.cli.terminal import err, misused, refused
+from bouncer.cli.terminal import err, installing, misused, refused
 from bouncer.plain import why
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ NO_LEAVING = (
     "bouncer.leave_after: with --join always, a bouncer that leaves is sent back at once: "
     "take `leave_after` out, or use --join when-needed"
 )
-INSTALL = "the gatekeeper needs more packages than a worker: pip install 'livekit-bouncer[gatekeeper]'"
+INSTALL = f"the gatekeeper needs more packages than a worker: {installing('gatekeeper')}"
 
 
 class Join(StrEnum):

@@ -14,7 +14,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from bouncer.cli.terminal import REFUSED, USAGE, err, misused, out, print_json, refused
+from bouncer.cli.terminal import REFUSED, USAGE, err, installing, misused, out, print_json, refused
 from bouncer.plain import plain, why
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def replay(
     if html and (tune or not overlays):
         misused("--html: needs --config, and shows one configuration")
     if html and not find_spec("plotly"):
-        misused("--html: needs plotly; install it with pip install 'livekit-bouncer[replay]'")
+        misused(f"--html: needs plotly: {installing('replay')}")
     files = [*recordings(paths)]
     if not files:
         misused(f"no recordings in {', '.join(paths)}")

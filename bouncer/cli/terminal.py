@@ -39,6 +39,11 @@ def refused(*complaints: str) -> NoReturn:
     raise typer.Exit(REFUSED)
 
 
+def installing(extra: str) -> str:
+    """Return the command that installs what a command needs beyond a worker's packages."""
+    return f"pip install 'livekit-bouncer[{extra}]', or in a checkout pip install '.[{extra}]'"
+
+
 def misused(complaint: str) -> NoReturn:
     """End because of wrong usage, or of a file that can't be read."""
     err.print(Text(plain(complaint), "red"))

@@ -10,13 +10,13 @@ import typer
 from rich.text import Text
 
 from bouncer.cli.server import Invocation, RoomName, on_server
-from bouncer.cli.terminal import out, refused
+from bouncer.cli.terminal import installing, out, refused
 from bouncer.plain import plain
 
 if TYPE_CHECKING:
     from bouncer.cli.follow import Picture, Remark
 
-INSTALL = "the screen needs one more package: pip install 'livekit-bouncer[watch]'; `--json` works without it"
+INSTALL = f"the screen needs one more package: {installing('watch')}; `--json` works without it"
 
 
 @on_server
