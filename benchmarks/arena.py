@@ -105,18 +105,10 @@ class Stand:
     async def publishing(self) -> float:
         """Send in an intruder that publishes: seconds from the event that announces it to the one that it is gone.
 
-        One that is removed before it was announced gives no event, and the connecting of one that is removed so soon
-        can hang; then the next one counts.
+        One that is removed before it was announced gives no event; then the next one counts.
         """
         for _ in range(TRIES):
-            member = self._intruder()
-            gone: asyncio.Future[float] = asyncio.get_running_loop().create_future()
-            self._gone[member.identity] = gone
-            try:
-                async with asyncio.timeout(JOINED_WITHIN):
-                    await member.join()
-            except TimeoutError:
-                continue
+            member, gone = await self._intruder()
             # Someone who is removed meanwhile may never hear that the track was published.
             publishing = asyncio.create_task(member.publish_audio())
             try:
@@ -134,20 +126,30 @@ class Stand:
 
     async def silent(self) -> float:
         """Send in an intruder that publishes nothing: seconds from its connection to its end."""
-        member = self._intruder()
-        await member.join()
+        member, _ = await self._intruder()
         joined_at = time.monotonic()
         await member.out(within=LIMIT)
         took = time.monotonic() - joined_at
         await member.leave()
         return took
 
-    def _intruder(self) -> Member:
-        self._count += 1
-        identity = f"{INTRUDER}-{self._count}"
-        attributes = {"lk.agent_name": INTRUDER}
-        token = self.world.token(identity, kind="agent", grant=True, attributes=attributes)
-        return Member(self.world.server.url, identity, token)
+    async def _intruder(self) -> tuple[Member, asyncio.Future[float]]:
+        """Let an intruder join. Return it, and when the watcher sees it gone.
+
+        The connecting of one that is removed at once can hang, and gives way to the next.
+        """
+        for _ in range(TRIES):
+            self._count += 1
+            identity = f"{INTRUDER}-{self._count}"
+            token = self.world.token(identity, kind="agent", grant=True, attributes={"lk.agent_name": INTRUDER})
+            member = Member(self.world.server.url, identity, token)
+            gone: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+            self._gone[identity] = gone
+            with suppress(TimeoutError, rtc.ConnectError):
+                async with asyncio.timeout(JOINED_WITHIN):
+                    await member.join()
+                return member, gone
+        raise TimeoutError(f"{TRIES} intruders in a row could not connect")
 
     def _left(self, participant: rtc.RemoteParticipant) -> None:
         gone = self._gone.pop(participant.identity, None)

@@ -276,8 +276,9 @@ async def neighbourhood() -> Table:
         server = await stack.enter_async_context(own_server(say=console.print))
         client = await stack.enter_async_context(api.LiveKitAPI(server.url, server.api_key, server.api_secret))
         usual = {"BOUNCER_API_PER_MINUTE": str(Settings().api_per_minute)}
+        bare = await stack.enter_async_context(guarding(BARE, ROOT / "benchmarks" / "bare.py", server))
         ours = await stack.enter_async_context(guarding("bouncer", ROOT / "agent.py", server, usual))
-        return await neighbours(ours, client)
+        return await neighbours((bare, ours), client)
 
 
 ENGINE: Mapping[str, Callable[[], Table]] = {
