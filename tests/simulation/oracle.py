@@ -32,6 +32,8 @@ UNKNOWN_FOR = 6.0
 """Seconds for which it can't be known of which dispatch a job is."""
 JOB_KNOWN_IN = 7.5
 """Seconds in which a list of the dispatches has shown that."""
+LACKED_FOR = 2.5
+"""Seconds in which another list shows that one is gone which a list lacked."""
 ALIVE_WITHIN = 1.0
 """Seconds before another's joining in which a sign of life shows that an agent is no corpse."""
 SENT_LATELY = 20.0
@@ -169,6 +171,11 @@ class View:
             self.claims(k) == self.claims(known) for k in self.here if k is not known
         )
 
+    def unfit_avatar(self, known: Known) -> bool:
+        """Return True if it is a person that claims a principal, which never was here or which others claimed too."""
+        rivals = (k for k in self.all if self.claims(k) == self.claims(known) and k is not known)
+        return self.claims(known) != "" and not is_agent(known.member) and (not known.adopted or any(rivals))
+
     def due(self, rule: Rule, who: Known) -> float:
         """The earliest instant by which the policy may want it out; inf for never."""
         judged = max((who.attributes_at.get(name, 0.0) + rule.gives for name in rule.judged_by()), default=0.0)
@@ -241,6 +248,12 @@ class View:
         """Since when it lasts: what a state says counts for certain since it was told."""
         claimed = speech.claimed and (self.owing or self.told)
         return max(speech.since, speech.told_at) if claimed else speech.since
+
+    def left_at(self, known: Known) -> float:
+        """When it left; if only what was told counts, when an event said so, or else two lists had lacked it."""
+        if not self.told:
+            return known.member.left_at or 0.0
+        return known.left_told_at if known.left_told else (known.lacked_at or self.now) + LACKED_FOR
 
     def watched(self, at: float) -> float:
         """A date that is known by watching only."""
@@ -345,8 +358,10 @@ def empty_room(view: View, rule: Rule, who: Known) -> Iterator[float]:
         and (view.told or k.listed_at or k.member.kind is not Kind.STANDARD or k.member.simulated)
     ]
     gone = [k.left_told_at if view.told else k.member.left_at for k in people if k.member.left_at is not None]
-    gone += [k.listed_at for k in view.all if view.told and passed_for_person(k)]
     if gone:
+        # Who only passed for a person had come as no one, and begins nothing, but may have been the last to leave.
+        gone += [k.listed_at for k in view.all if view.told and passed_for_person(k)]
+        gone += [k.left_told_at for k in view.all if view.told and k.left_told and view.unfit_avatar(k)]
         yield max(view.watched(max(gone)), joined) + rule["grace"]
     else:
         yield max(view.watching_since, joined) + rule["never_joined"]
@@ -434,8 +449,8 @@ def orphaned_avatar(view: View, rule: Rule, who: Known) -> Iterator[float]:
     """The agent whose avatar it is, is gone."""
     principal = view.claims(who)
     if principal and view.first_of(who) and not view.attached(who):
-        agents = [k.member for k in view.all if k.member.identity == principal and not view.claims(k)]
-        gone = [member.left_at for member in agents if member.left_at is not None]
+        agents = [k for k in view.all if k.member.identity == principal and not view.claims(k)]
+        gone = [view.left_at(k) for k in agents if k.member.left_at is not None]
         seen_at = who.told_at if view.told else who.since
         yield view.watched(max([*gone, seen_at])) + rule["grace"]
 
