@@ -84,8 +84,6 @@ class Conversation:
     def leave(self, voice: Voice, at: Instant) -> None:
         """Take out the voice of a participant that has left."""
         self._go_on(at)
-        if voice.speaking_since is not None:
-            self.act(voice, at)
         self._leaving.append(voice)
         del self._voices[voice.member.info.sid]
         self._note_speech(voice, at)
@@ -160,10 +158,11 @@ class Conversation:
 
     def hear(self, voice: Voice, at: Instant, *, speaking: bool | None) -> list[Voice]:
         """Take in what is heard of a participant now. Returns: the voices that this shows to be alive."""
-        unheard, voice.heard = self._sounds(voice) and voice.heard is None and speaking is not None, speaking
+        found = self._sounds(voice) and voice.heard is None and speaking is not None
+        lost, voice.heard = voice.heard is True and speaking is None, speaking
         voice.audio |= speaking is True
         speaker = self._speaker(voice)
-        if unheard and speaker:
+        if speaker and (found or lost):
             # It may have spoken until now: time in which it wasn't heard counts for no one.
             self.act(speaker, at)
         self._note_speech(speaker or voice, at)
@@ -253,6 +252,9 @@ class Conversation:
             voice.spoke_since, voice.spoke_at = voice.speaking_since, at
         self._speak(voice, at if speaking else None)
         if role is Role.AGENT:
+            if not (says_so and heard is None):
+                # That its state says so shows nothing that it did since it entered that state.
+                self.act(voice, at)
             self._agent_spoke(voice, at)
         else:
             # Speech that is cut off, because it can't be heard any more or its speaker left, asks for no answer.
@@ -276,7 +278,6 @@ class Conversation:
 
     def _agent_spoke(self, agent: Voice, at: Instant) -> None:
         """Take in that an agent began or ended speaking."""
-        self.act(agent, at)
         self._react(agent, at)
         if agent.speaking_since is not None:
             if agent.chatting_since is None and not self._a_human_speaks():

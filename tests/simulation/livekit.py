@@ -966,8 +966,10 @@ class Line:
         speaking = not known.left_told and (known.heard is True or claims)
         if speaking == (known.speaking_since is not None):
             return
-        known.acted_at = known.reacted_at = max(known.acted_at, at)
-        known.acted_told = max(known.acted_told, at)
+        known.reacted_at = max(known.acted_at, at)
+        if not (claims if speaking else known.speech[-1].claimed):
+            # What only its state says shows nothing that it did since it entered that state.
+            known.acted_at, known.acted_told = max(known.acted_at, at), max(known.acted_told, at)
         if speaking:
             known.speech.append(Speech(at, self.server.loop.time(), claimed=claims))
         else:

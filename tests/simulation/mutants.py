@@ -377,6 +377,13 @@ MUTANTS = (
         "True",
         theme="work",
     ),
+    mutant(
+        "a state's own word is work in that state",
+        "bouncer.conversation.Conversation._note_speech",
+        "not (A and heard is None)",
+        "True",
+        theme="avatars",
+    ),
     mutant("hearing is never late", "policies.unresponsive", "A + LATE", "A"),
     mutant(
         "who writes captions does nothing",

@@ -16,11 +16,12 @@ from bouncer.room import Kind
 from bouncer.testing import agent as resident
 from bouncer.testing import due
 from bouncer.testing import room as house_of
+from bouncer.tracker import Tracker
 from policies.duplicates import Duplicates
 from policies.max_agents import MaxAgents
 from policies.stuck_state import StuckState
 from tests.fake import FakeRoom
-from tests.told import ME, agent, avatar, info, job, state, tracked, who
+from tests.told import ME, agent, avatar, info, job, reconnected, state, tracked, who
 from tests.unit.test_handover import STRICT, comes, two_of_a_kind
 from tests.unit.test_patrol import house, jobs
 from tests.virtual import virtual
@@ -199,6 +200,48 @@ def test_what_an_agent_did_in_its_state_is_remembered_when_watching_begins_again
 
     assert verdict.due == 23
     assert verdict.doubt
+
+
+class TestAnAgentThatIsStuckSpeaking:
+    """Its state is no proof that it did something in that state."""
+
+    SPEAKS = agent("A", "assistant", state="speaking", audio=True)
+
+    def doubt(self, tracker: Tracker) -> str:
+        """Return the doubt about the verdict on it."""
+        (verdict,) = StuckState(limits={"speaking": 3}).evaluate(tracker.room())
+        return verdict.doubt
+
+    def test_has_done_nothing_by_a_reconnect_of_ours(self) -> None:
+        """To us it left, and came back in that state."""
+        assert not self.doubt(tracked(Joined(1, self.SPEAKS), *reconnected(10, self.SPEAKS)))
+
+    @pytest.mark.parametrize("hears", [True, False])
+    def test_nor_when_we_begin_or_cease_to_listen(self, *, hears: bool) -> None:
+        """Then its own word counts no more, or again."""
+        tracker = tracked()
+        tracker.configure(0, hears=not hears)
+        tracker.apply(Joined(1, self.SPEAKS))
+        tracker.configure(10, hears=hears)
+
+        assert not self.doubt(tracker)
+
+    @pytest.mark.parametrize(
+        "end",
+        [
+            pytest.param([Heard(10, "PA_A", speaking=False)], id="silent"),
+            pytest.param([Heard(10, "PA_A", None)], id="unheard"),
+            pytest.param(reconnected(10, SPEAKS), id="reconnected"),
+        ],
+    )
+    def test_unless_it_was_heard(self, end: list[Event]) -> None:
+        """It was found speaking, and was heard until then."""
+        tracker = tracked()
+        tracker.configure(0, hears=True)
+        for event in (Joined(1, self.SPEAKS), Heard(1, "PA_A", speaking=True), *end):
+            tracker.apply(event)
+
+        assert self.doubt(tracker)
 
 
 class TestWhatIsStillDueRightBeforeARemoval:
