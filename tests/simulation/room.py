@@ -595,11 +595,9 @@ class Bouncer:
     def hand_over(self) -> None:
         """Its worker is to end: see that another bouncer comes."""
         self.room.note("hands over", self.line.me)
-        self.tasks.append(self.room.loop.create_task(self._hand_over(), name=HANDING_OVER))
-
-    async def _hand_over(self) -> None:
+        # At once: while our process is frozen the hand-over doesn't begin, and no worker ends twice.
         self.handing_over = True
-        await self.patrol.hand_over()
+        self.tasks.append(self.room.loop.create_task(self.patrol.hand_over(), name=HANDING_OVER))
 
     def die(self) -> None:
         """Its process is killed; the server lists it for a while yet."""
