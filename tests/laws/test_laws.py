@@ -10,10 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bouncer import Kind, Participant, Role, Room, Verdict
-from bouncer.decide import Decision, Guards, Ledger, Removal, decide
+from bouncer.decide import Decision, Finding, Guards, Ledger, Removal, decide
 from bouncer.policy import Rule
+from bouncer.testing import agent as resident
+from bouncer.testing import room as house_of
 from policies import BUILTIN
 from policies.duplicates import Duplicates
+from policies.max_agents import MaxAgents
 from tests.strategies import guards, instants, ledgers, participants, policies, rooms, rule_lists
 
 
@@ -212,7 +215,8 @@ def test_8_a_decision_that_was_carried_out_asks_for_nothing_new(situation: Situa
     """A second decision evicts, reports and notifies no one new; agents held back by the budget stay held back.
 
     Or they are due later, since one of their group has gone, and that is told. Or sooner, where an elder has gone that
-    they might have replaced: with that, no wait for a sign of its life.
+    they might have replaced: with that, no wait for a sign of its life. Or one with a dispatch had the place of one
+    that only said its name; with that gone, it may be one too many next to an exempt one.
     """
     decision = situation.at(now)
     paid = [f.participant for f in decision.evictions if not f.free]
@@ -223,9 +227,33 @@ def test_8_a_decision_that_was_carried_out_asks_for_nothing_new(situation: Situa
     again = carried_out.at(now)
 
     held_back = {hold.finding.participant.sid for hold in decision.held}
-    waited = {f.key for f in decision.findings if hasattr(f.rule.policy, "wait_for_life")}
-    assert [f for f in (*again.evictions, *again.reports) if f.key not in waited] == []
-    assert [f for f in again.notices if f.participant.sid not in held_back] == []
+    waited = {f.key for f in decision.findings if _ranks(f)}
+    impostors = {f.participant.agent_name for f in decision.evictions if not f.participant.dispatch} - {""}
+
+    def displaced(f: Finding) -> bool:
+        return _ranks(f) and f.participant.dispatch != "" and f.participant.agent_name in impostors
+
+    new = [f for f in (*again.evictions, *again.reports) if f.key not in waited]
+    assert [f for f in new if not displaced(f)] == []
+    assert [f for f in again.notices if f.participant.sid not in held_back and not displaced(f)] == []
+
+
+def _ranks(finding: Finding) -> bool:
+    """Return True if it is of a policy that lets those stay that have the best right to."""
+    return hasattr(finding.rule.policy, "wait_for_life")
+
+
+def test_8_allows_that_a_place_goes_with_the_one_that_had_it() -> None:
+    """Of one name, the dispatched agent stays in place of the older one without a dispatch, the exempt one after it."""
+    impostor, exempt = resident("A", "assistant"), resident("B", "vip", joined=1)
+    house = house_of(impostor, exempt, resident("C", "assistant", joined=2, dispatch="AD_1"))
+    rules = (Rule(policy=MaxAgents(max=1, wait_for_life=0)),)
+    situation = Situation(house, rules, Guards(exempt_identities=("B",)), Ledger())
+    decision = situation.at(1000)
+
+    assert sids(decision) == {"PA_A"}
+    assert sids(apply(situation, decision).at(1000)) == {"PA_C"}
+    test_8_a_decision_that_was_carried_out_asks_for_nothing_new.hypothesis.inner_test(situation, 1000)  # type: ignore[attr-defined]
 
 
 @given(situations(), instants)

@@ -44,12 +44,17 @@ def test_no_room_breaks_an_invariant(chunk: int) -> None:
         (None, 831),
         (None, 3533),
         (None, 3841),
+        (None, 13910),
+        (None, 14097),
+        (None, 14351),
         ("work", 352),
         ("work", 843),
         ("avatars", 77),
         ("avatars", 306),
         ("avatars", 751),
+        ("avatars", 1373),
         ("malice", 512),
+        ("people", 1031),
     ],
 )
 def test_no_bouncer_is_blamed_for_what_it_could_not_know(theme: str | None, seed: int) -> None:
