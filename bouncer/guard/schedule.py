@@ -64,9 +64,9 @@ class Listing:
     answered: bool = False
     """True if a list was ever answered."""
     next_at: Instant = 0.0
-    """When the next regular list is due."""
+    """When the next list is due, unless an eviction needs one first."""
     last_at: Instant = -math.inf
-    """When the last regular list was asked for."""
+    """When the last list was asked for."""
     not_before: Instant = 0.0
     """Before this instant no urgent list is asked for either: the last one failed, or led to nothing."""
     in_vain: int = 0
@@ -79,7 +79,7 @@ class Listing:
         self.next_at = min(self.next_at, max(now + after, self.last_at + LIST_APART))
 
     def begin(self, now: Instant, every: float, chance: float) -> None:
-        """A regular list is asked for, and the next one follows in about `every` seconds."""
+        """A list is asked for, and the next one follows in about `every` seconds."""
         self.last_at = now
         self.next_at = now + every * (0.9 + 0.2 * chance)
 
@@ -91,10 +91,9 @@ class Listing:
         """A list was answered."""
         self.answered, self.answered_at, self.postponed_at = True, now, math.inf
 
-    def retry(self, now: Instant, pause: float, *, regular: bool) -> None:
-        """A list failed: ask for none until the pause is over. One for an eviction brings no regular one forward."""
-        self.not_before = now + pause
-        self.next_at = self.not_before if regular else max(self.next_at, self.not_before)
+    def retry(self, now: Instant, pause: float) -> None:
+        """A list failed: ask for none until the pause is over, and then for one."""
+        self.not_before = self.next_at = now + pause
 
     def led_to(self, now: Instant, chance: float, *, something: bool) -> None:
         """An urgent list showed whether an eviction is due. Each that leads to nothing makes the next wait longer."""
@@ -103,7 +102,7 @@ class Listing:
             self.not_before = now + IN_VAIN.pause(self.in_vain, chance)
 
     def postpone(self, now: Instant, pause: float, asked_at: Instant) -> None:
-        """This worker had no call left for a regular list. Where an agent is due, an urgent one may still go."""
+        """This worker had no call left for a list. Where an agent is due, an urgent one may still go."""
         self.postponed_at = min(self.postponed_at, asked_at)
         self.next_at = min(now + pause, self.postponed_at + POSTPONED_FOR)
 

@@ -262,7 +262,7 @@ class Watch:
     _recheck: Recheck | None = field(init=False, default=None)
     """What the evictions under way are decided again with; None if anything but our own removals has changed since."""
     _round: Process[Instant | None] | None = field(init=False, default=None)
-    _regular: Process[None] | None = field(init=False, default=None)
+    _regular: Process[bool] | None = field(init=False, default=None)
     _waiting: dict[Command, Process[Any]] = field(init=False, default_factory=dict)
     """Which procedure waits for the answer to which command."""
     _commands: list[Command] = field(init=False, default_factory=list)
@@ -480,12 +480,13 @@ class Watch:
             self._notice_stall(self._pulse_at)
             self._pulse_at = self._now + PULSE
             self._claim()
-        self._list_if_due()
         if self._round is None and self._now >= self._judge_next_at:
             self._notice_stall(self._judge_at)
             self._changed = False
             self._round = self._judge()
             self._start(self._round)
+        # After judging, since a list that an eviction needs is also the next regular one.
+        self._list_if_due()
         ahead = [self._pulse_at]
         if self._round is None:
             ahead.append(self._judge_next_at)
@@ -515,7 +516,7 @@ class Watch:
         decision, confirmed = self._decide(config), dict[tuple[str, str], Instant]()
         if decision.evictions:
             confirmed = {finding.key: self._now for finding in decision.evictions}
-            if self._now < self.listing.not_before or not (yield from self._look(urgent=True)):
+            if self._now < self.listing.not_before or not (yield from self._look(config, urgent=True)):
                 self._act(replace(decision, evictions=()), config)
                 return self.listing.not_before
             if (config := self.may(May.DECIDE)) is None:
@@ -619,20 +620,16 @@ class Watch:
         config = self.may(May.CALL)
         if self._regular is not None or config is None or self._now < self.listing.next_at:
             return
-        self._regular = self._look_regularly(config)
-        self._start(self._regular)
-
-    def _look_regularly(self, config: Config) -> Process[None]:
-        every = min(config.reconcile, STANDBY_LIST) if self.rank else config.reconcile
-        self.listing.begin(self._now, every, self.jitter("the next list"))
         # The first one always goes: before it the room isn't guarded.
         urgent = self.listing.overdue(self._now) or not self._surveyed
-        if (yield from self._look(urgent=urgent)) and (self.tracker.unsettled or self._bouncers_begin()):
-            self.listing.soon(self._now, RELIST)
+        self._regular = self._look(config, urgent=urgent)
+        self._start(self._regular)
 
-    def _look(self, *, urgent: bool) -> Process[bool]:
+    def _look(self, config: Config, *, urgent: bool) -> Process[bool]:
         """Refresh the tracker from the server, and tidy up. Return False on failure, with the retry scheduled."""
         asked_at = self._now
+        every = min(config.reconcile, STANDBY_LIST) if self.rank else config.reconcile
+        self.listing.begin(asked_at, every, self.jitter("the next list"))
         try:
             infos: tuple[Info, ...] = yield ListParticipants(urgent)
             self.listed(infos, asked_at, self._now)
@@ -656,17 +653,19 @@ class Watch:
             self.history.forget_departed(there)
             yield from self._delete_spent_dispatches(there, self.tracker.unsure | {who.sid for who in gone})
             yield from self._send_surplus_away()
+            if self.tracker.unsettled or self._bouncers_begin():
+                self.listing.soon(self._now, RELIST)
         self._changed = True
         return True
 
     def _note_failed_look(self, error: ApiError, asked_at: Instant, *, urgent: bool) -> None:
-        pause = self.history.pause(Doing.LISTING)
-        if urgent or error.trouble is not Trouble.THROTTLED:
-            self.listing.retry(self._now, pause, regular=self._regular is not None)
-        else:
+        pause, throttled = self.history.pause(Doing.LISTING), error.trouble is Trouble.THROTTLED
+        if throttled:
             self.listing.postpone(self._now, pause, asked_at)
+        if urgent or not throttled:
+            self.listing.retry(self._now, pause)
         # While a crowd joins, it is normal to be out of calls for a moment.
-        if error.trouble is not Trouble.THROTTLED or self.listing.silent(self._now):
+        if not throttled or self.listing.silent(self._now):
             self.failing(Doing.LISTING, error)
 
     def _delete_spent_dispatches(self, room: Room, unsure: AbstractSet[str]) -> Process[None]:

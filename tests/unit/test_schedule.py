@@ -39,19 +39,14 @@ def test_regular_lists_are_spread_by_a_tenth(chance: float, next_at: float) -> N
     assert (listing.last_at, listing.next_at) == (100, next_at)
 
 
-@pytest.mark.parametrize(
-    ("regular", "pause", "not_before", "next_at"), [(True, 4, 104, 104), (False, 4, 104, 110), (False, 30, 130, 130)]
-)
-def test_after_a_failure_nothing_is_listed_for_a_pause(
-    *, regular: bool, pause: float, not_before: float, next_at: float
-) -> None:
-    """The failure of an urgent list brings no regular one forward."""
+def test_after_a_failure_nothing_is_listed_for_a_pause() -> None:
+    """Neither for an eviction nor otherwise; then it is tried again."""
     listing = Listing(answered_at=0)
     listing.begin(100, every=10, chance=0.5)
 
-    listing.retry(100, pause, regular=regular)
+    listing.retry(100, 4)
 
-    assert (listing.not_before, listing.next_at) == (not_before, next_at)
+    assert (listing.not_before, listing.next_at) == (104, 104)
 
 
 def test_a_worker_out_of_calls_postpones_a_list_for_so_long_at_most() -> None:

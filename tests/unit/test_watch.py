@@ -171,6 +171,16 @@ class TestLists:
         assert len(bench.made(ListParticipants, ListJobs)) == lists
         assert bench.evaluations <= lists + 1
 
+    def test_a_list_for_an_eviction_is_also_the_next_regular_one(self) -> None:
+        """So an agent that is due as it joins costs one list of participants, and one of the dispatches."""
+        bench = Bench(policies={"deny_list": {"agent_names": ["spy"]}})
+        bench.until(40)
+        bench.joins("A", "spy")
+        bench.until(50)
+
+        assert bench.outcomes == [("A", "removed")]
+        assert [at for at in bench.made(ListParticipants, ListJobs) if at == 40] == [40, 40]
+
     def test_a_participant_that_no_event_shows_is_found_by_listing(self) -> None:
         """Events are hints."""
         bench = Bench()
