@@ -73,6 +73,7 @@ class Conversation:
             self.hears, self.ignored = hears, ignored
             for voice in self._voices.values():
                 self._note_speech(voice, at)
+            self.watch_anew(at)
 
     def enter(self, voice: Voice, at: Instant) -> None:
         """Add the voice of a participant that is here, or here again."""
@@ -91,7 +92,7 @@ class Conversation:
         voice.heard = voice.unanswered_since = voice.chatting_since = None
 
     def watch_anew(self, at: Instant) -> None:
-        """Forget what rests on having watched without a gap. An agent that speaks on chats from now on."""
+        """Forget what rests on having watched in one way without a gap. An agent that speaks on chats from now on."""
         a_human_speaks = self._a_human_speaks()
         for voice in self._voices.values():
             voice.unanswered_since = voice.chatting_since = voice.chatted = voice.spoke_since = None

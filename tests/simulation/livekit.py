@@ -626,6 +626,8 @@ class Line:
         self.meanings: list[tuple[float, Meaning]] = []
         """What the metadata that we were told mean, and since when."""
         self.watching_since = 0.0
+        self.listening_since = 0.0
+        """Since when it has listened to the room, or hasn't."""
         self.blind = True
         self.losing = False
         """True while it is being lost fully: to us, everyone has left, or does at this moment."""
@@ -1063,7 +1065,8 @@ class Line:
             if hears and not self.hears:
                 for sid in self.announced:
                     self.later(0.5, partial(self.hear, self.known[sid].member))
-            self.hears = hears
+            if hears != self.hears:
+                self.hears, self.listening_since = hears, self.heard_at
             if not hears:
                 self._stop_hearing()
             for known in self.known.values():

@@ -111,6 +111,7 @@ class View:
         self.meaning = line.meanings[-1][1] if line.meanings else Meaning({})
         self.now = line.server.loop.time()
         self.watching_since = max(line.watching_since, line.server.thawed_at if told else 0.0)
+        self.listening_since = max(self.watching_since, line.listening_since)
         self._claims: dict[str, str] = {}
         self.all = [k for k in line.known.values() if k.member.sid not in without]
         holders = {k.member.identity: k for k in sorted(self.all, key=lambda k: age(k.member))}
@@ -319,7 +320,7 @@ def crosstalk(view: View, rule: Rule, who: Known) -> Iterator[float]:
     for other in view.agents:
         for mine in who.speech:
             for theirs in other.speech if age(other) < age(who) else ():
-                met = view.watched(max(view.began(mine), view.began(theirs)))
+                met = max(view.listening_since, view.began(mine), view.began(theirs))
                 parted = min(inf if s.until is None else s.until for s in (mine, theirs))
                 late = HEARD_LATE if view.line.hears and (is_heard(view, who) or is_heard(view, other)) else 0.0
                 due = met + rule["overlap"] + late
@@ -398,7 +399,7 @@ def lone_chatter(view: View, rule: Rule, who: Known) -> Iterator[float]:
 
 def _chatted(view: View, rule: Rule, who: Known, speeches: list[Speech], before: float) -> Iterator[float]:
     """When it is due if these are all the speeches of people before that instant."""
-    silent_since = view.watching_since
+    silent_since = view.listening_since
     for human in speeches:
         silent_since = max(silent_since, inf if human.until is None else human.until)
     spoke: dict[str, list[tuple[float, float]]] = {}
@@ -481,7 +482,7 @@ def unresponsive(view: View, rule: Rule, who: Known) -> Iterator[float]:
     """People spoke, and it did not react."""
     if who.state in ("thinking", "speaking") or who.speaking_since is not None or unseen(view, who):
         return
-    since = max(who.reacted_at, who.member.joined_at, view.watching_since)
+    since = max(who.reacted_at, who.member.joined_at, view.listening_since)
     for known in view.all:
         if view.person(known):
             for speech in known.speech:

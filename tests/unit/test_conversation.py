@@ -22,6 +22,7 @@ from bouncer.events import (
     Stalled,
     Transcribed,
 )
+from policies.crosstalk import Crosstalk
 from tests.told import (
     ME,
     A,
@@ -219,11 +220,15 @@ class TestActivity:
 
     def test_with_hearing_on_no_state_stands_in_for_it(self) -> None:
         """Two interpreters that each speak to one listener can't be heard, and don't talk over each other."""
-        tracker = tracked(Joined(5, replace(A, audio=True)), state(6, "speaking"))
-        spoke = tracker.room().agents[0].speaking_since
-        tracker.configure(7, hears=True)
+        interpreters = (Joined(5, replace(agent(name), audio=True)) for name in "AB")
+        tracker = tracked(*interpreters, *(state(6, "speaking", f"PA_{name}") for name in "AB"))
+        spoke = tracker.room().agents
+        tracker.configure(10, hears=True)
+        by_then = tracker.room()
 
-        assert (spoke, tracker.room().agents[0].speaking_since) == (6, None)
+        assert [(p.speaking_since, p.chatting_since) for p in spoke] == [(6, 6), (6, 6)]
+        assert [(p.speaking_since, p.chatting_since) for p in by_then.agents] == [(None, None), (None, None)]
+        assert not [*Crosstalk(overlap=3).evaluate(by_then)]
 
 
 class TestSpeech:
