@@ -57,7 +57,7 @@ class Member:
     since: Instant
     """When its stay began, which an earlier connection with its identity may have begun."""
     order: Age | None = None
-    """Which participant is older, if not as `info.joined_ms` says: see `Participant.order`."""
+    """Its age, if that isn't as `info.joined_ms` says: see `Participant.age`."""
     identity_reused: bool = False
     """True if an earlier participant had this identity, and it isn't a job's: a listed job may be that one's."""
     jobs: tuple[Job, ...] = ()
@@ -141,7 +141,7 @@ class Member:
 
     @property
     def age(self) -> Age:
-        """Sorts the oldest first."""
+        """A sort key, oldest first."""
         return self.order or (self.info.joined_ms, self.info.joined_ms, self.info.sid)
 
     @property

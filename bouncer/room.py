@@ -128,9 +128,9 @@ class Participant:
     """When its stay began: the server's date, as far as it fits what we saw. A reconnect within 20 s continues it."""
     joined_ms: int = 0
     """When this connection joined, as the server wrote it: milliseconds of its clock."""
-    order: Age | None = None
-    """Its place by age: that of the stay's first connection, or a later one if we saw ourselves that it came after
-    another one, whatever the server's clock says. None if it is as `joined_ms` and `sid` say."""
+    age: Age = (0, 0, "")
+    """A sort key, oldest first: when its stay began, as the server wrote it; later if we saw ourselves that it came
+    after another one, whatever the server's clock says."""
     alive_at: Instant = 0.0
     """The last sign of life, of any kind, from this sid."""
     active_at: Instant = 0.0
@@ -222,11 +222,6 @@ class Participant:
     def arrived(self) -> bool:
         """True for a bouncer of our fleet that claims the room, or would if it had a valid configuration."""
         return self.role is Role.BOUNCER and self.active and not self.foreign and says_arrived(self.attributes)
-
-    @property
-    def age(self) -> Age:
-        """A sort key, oldest first: when its stay began."""
-        return self.order or (self.joined_ms, self.joined_ms, self.sid)
 
     @property
     def seniority(self) -> tuple[int, str]:

@@ -15,6 +15,7 @@ def participant(identity: str, *, joined: Instant = 0, alive: Instant | None = N
     """A participant that joined at `joined`; every fact of `Participant` can be given."""
     facts.setdefault("sid", f"PA_{identity}")
     facts.setdefault("joined_ms", round(joined * 1000))
+    facts.setdefault("age", (facts["joined_ms"], facts["joined_ms"], facts["sid"]))
     facts.setdefault("active_at", joined)
     return Participant(identity=identity, joined_at=joined, alive_at=joined if alive is None else alive, **facts)
 

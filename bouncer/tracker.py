@@ -316,7 +316,7 @@ class Tracker:
             active=info.active,
             joined_at=member.since,
             joined_ms=info.joined_ms,
-            order=member.order,
+            age=member.age,
             alive_at=known.alive_at,
             active_at=max(voice.active_at, self._watching_since),
             audible=self._conversation.audible(voice),

@@ -63,6 +63,7 @@ def participants(draw: st.DrawFn) -> Participant:
         active=draw(st.sampled_from([True, True, True, False])),
         joined_at=joined,
         joined_ms=round(joined * 1000),
+        age=(round(joined * 1000), round(joined * 1000), f"PA_{identity}"),
         alive_at=joined + draw(instants),
         active_at=joined + draw(instants),
         audible=draw(st.sampled_from([None, True, False])),
