@@ -260,6 +260,8 @@ class People:
 
     my_agent_name: str = "bouncer"
     """The agent name under which bouncers are dispatched."""
+    reads_jobs: bool = True
+    """False where jobs are never listed: then none is taken for one that serves a single participant."""
     me: str = ""
     """Our own identity."""
     named: Named = Named()
@@ -359,7 +361,8 @@ class People:
 
     def may_serve(self, member: Member) -> bool:
         """Return True while its job may be one for a single participant, for all that was listed."""
-        return self._is_unsettled(member) or (member.job is None and any(job.serves for job in member.jobs))
+        unknown = self._is_unsettled(member) or (member.job is None and any(job.serves for job in member.jobs))
+        return unknown and self.reads_jobs
 
     def fallback_avatars(self, unsure: AbstractSet[str]) -> frozenset[str]:
         """The sids that take over as avatars if the present ones, among `unsure`, have left."""

@@ -82,6 +82,8 @@ class Tracker:
 
     my_agent_name: str = "bouncer"
     """The agent name under which bouncers are dispatched."""
+    reads_jobs: bool = True
+    """False where jobs are never listed: see `People.reads_jobs`."""
     blind: bool = True
     """True if the connection is down or not yet made, so that nothing may be decided."""
     _watching_since: Instant = 0.0
@@ -109,7 +111,7 @@ class Tracker:
     _evicted_at: OrderedDict[str, Instant] = field(default_factory=OrderedDict)
 
     def __post_init__(self) -> None:
-        self._people = People(self.my_agent_name)
+        self._people = People(self.my_agent_name, reads_jobs=self.reads_jobs)
         self._conversation = Conversation(self._people)
 
     def apply(self, event: Event) -> None:

@@ -5,7 +5,7 @@ alike: a bouncer that leaves because it isn't needed isn't sent back.
 """
 
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from bouncer.configuration.model import Config
 from bouncer.decide import Decision, Finding, Ledger, decide
@@ -41,7 +41,8 @@ class Outlook:
 
     def __init__(self, agent_name: str, now: Instant, *, complete: bool) -> None:
         """Make it; it is complete if the room has just opened, and otherwise with the first list."""
-        self._tracker = Tracker(agent_name)
+        # Whether agents serve a participant each is left to the bouncer, which reads the jobs.
+        self._tracker = Tracker(agent_name, reads_jobs=False)
         self._tracker.apply(Connected(now, NO_ONE))
         self._config: Config | None = None
         self._handled: frozenset[tuple[str, str]] = frozenset()
@@ -158,10 +159,6 @@ class Outlook:
         room = self._tracker.room()
         if not room.agents_and_avatars:
             return room, Decision()
-        # No dispatch is read here, so whether agents serve a participant each is left to the bouncer.
-        room = replace(
-            room, participants=tuple(replace(p, may_serve=False) if p.may_serve else p for p in room.participants)
-        )
         return room, decide(room, config.rules, config.guards, now, Ledger(handled=self._handled))
 
 

@@ -105,6 +105,19 @@ def test_a_room_needs_one_if_an_agent_is_due_or_has_to_be_watched(
     assert watched.why == why
 
 
+def test_the_console_shows_the_date_by_which_a_bouncer_is_needed() -> None:
+    """Both take the agents' names at their word, and leave it to the bouncer to read the jobs."""
+    watched = Watched()
+    watched.joins("ana", "x/A")
+    watched.now = 30
+    watched.joins("x/B")
+
+    coming = watched.outlooks.of("RM_1", 30).glance(30).next
+
+    assert coming
+    assert (coming.participant.identity, coming.verdict.due, coming.verdict.doubt) == ("B", 55, "")
+
+
 def test_an_agent_that_publishes_stays_what_it_is() -> None:
     """Otherwise a second agent would be noticed with the next list."""
     watched = Watched()
