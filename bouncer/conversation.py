@@ -73,7 +73,7 @@ class Conversation:
             self.hears, self.ignored = hears, ignored
             for voice in self._voices.values():
                 self._note_speech(voice, at)
-            self.watch_anew(at)
+            self.restart_watching(at)
 
     def enter(self, voice: Voice, at: Instant) -> None:
         """Add the voice of a participant that is here, or here again."""
@@ -91,7 +91,7 @@ class Conversation:
         self._speaking.pop(voice.member.info.sid, None)
         voice.heard = voice.unanswered_since = voice.chatting_since = None
 
-    def watch_anew(self, at: Instant) -> None:
+    def restart_watching(self, at: Instant) -> None:
         """Forget what rests on having watched in one way without a gap. An agent that speaks on chats from now on."""
         a_human_speaks = self._a_human_speaks()
         for voice in self._voices.values():

@@ -121,12 +121,12 @@ class Tracker:
             case Connected(at, me, others):
                 self._people.me, self.blind = me.identity, False
                 self._come(me)
-                self._watch_anew(at)
+                self._restart_watching(at)
                 self._take_list(at, at, (me, *others), complete=False)
             case Disconnected():
                 self.blind = True
             case Stalled(at):
-                self._watch_anew(at, believe_nothing=True)
+                self._restart_watching(at, believe_nothing=True)
             case Joined(at, info):
                 self._see(info, at, as_of=at)
                 self._settle(at)
@@ -173,14 +173,14 @@ class Tracker:
             self._people.configure(named)
             self._settle(at)
         self._conversation.configure(at, hears=hears, ignored=ignored)
-        self._make_anew()
+        self._forget_made()
 
     def _come(self, me: Info) -> None:
         """Note when we joined. What reaches us after a reconnect may still be of our first connection."""
         if me.joined_ms and not self._came_ms:
             self._came_at, self._came_ms = me.joined_at, me.joined_ms
 
-    def _watch_anew(self, at: Instant, *, believe_nothing: bool = False) -> None:
+    def _restart_watching(self, at: Instant, *, believe_nothing: bool = False) -> None:
         """Begin a new time of watching: unwatched time counts for no one.
 
         If we believe nothing, recent news proves no life: it may be old.
@@ -191,8 +191,8 @@ class Tracker:
         if believe_nothing:
             for known in self._here.values():
                 known.alive_at = known.member.info.joined_at
-        self._conversation.watch_anew(at)
-        self._make_anew()
+        self._conversation.restart_watching(at)
+        self._forget_made()
 
     def _believe(self, earlier: Earlier) -> None:
         """Take in what a gatekeeper saw before we came: its time wasn't unwatched."""
@@ -202,7 +202,7 @@ class Tracker:
         for sid, at in earlier.alive_at.items():
             if known := self._here.get(sid):
                 known.alive_at = max(known.alive_at, at)
-        self._make_anew()
+        self._forget_made()
 
     def _note_eviction(self, identity: str, at: Instant) -> None:
         if (back := self._here.get(self._people.sid_of(identity))) and back.first_at > at:
@@ -264,7 +264,7 @@ class Tracker:
         known.made = None
         self._people.sort(known.member)
 
-    def _make_anew(self) -> None:
+    def _forget_made(self) -> None:
         """Keep nothing that was made of anyone."""
         for known in self._here.values():
             known.made = None

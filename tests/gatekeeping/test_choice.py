@@ -49,7 +49,7 @@ def test_a_room_is_chosen(choice: Choice, name: str, metadata: str, *, chosen: b
     assert choice("RM_1", name, metadata) is chosen
 
 
-def test_a_room_is_judged_anew_when_its_metadata_change() -> None:
+def test_a_room_is_judged_again_when_its_metadata_change() -> None:
     """And its configuration is known, unless it can't be read."""
     choice = chooser()
     modes = []

@@ -87,13 +87,13 @@ MUTANTS = (
     mutant(
         "forget by a reconnect that time went unwatched",
         "bouncer.tracker.Tracker.apply",
-        "self._watch_anew(A)",
+        "self._restart_watching(A)",
         "None",
     ),
     mutant(
         "ignore that the process was frozen",
         "bouncer.tracker.Tracker.apply",
-        "self._watch_anew(A, believe_nothing=True)",
+        "self._restart_watching(A, believe_nothing=True)",
         "None",
         theme="work",
     ),
