@@ -215,7 +215,8 @@ TAGS = frozenset({ONE, MANY, GLOBS})
 """What tells the shapes of a value apart, such as a selector or a list of them. No JSON path shows them."""
 
 
-LONGEST_TEXT = 256
+LONGEST_OPTION = 256
+"""Characters of a text that a configuration gives."""
 MAX_TEXTS = 8
 
 
@@ -230,7 +231,7 @@ Selection = Annotated[
 ]
 """A selector, or a list of selectors of which one match is enough."""
 
-Text = Annotated[str, MaxLen(LONGEST_TEXT), AfterValidator(partial(normalize, "NFC"))]
+Text = Annotated[str, MaxLen(LONGEST_OPTION), AfterValidator(partial(normalize, "NFC"))]
 Texts = Annotated[
     Annotated[Text, Tag(ONE)] | Annotated[tuple[Text, ...], MinLen(1), MaxLen(MAX_TEXTS), Tag(MANY)],
     Discriminator(shape),

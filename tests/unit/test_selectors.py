@@ -1,5 +1,6 @@
 """Selectors: which participants a configuration means."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from bouncer import Selector, matches, selected_since, selects
 from bouncer.selectors import KNOWN_TEXTS, LONGEST_TEXT, Pattern, Patterns, among_since, globs_in
 from bouncer.testing import agent
 
+CONFIGURATION = Path(__file__).parents[2] / "docs/reference/configuration.md"
 A = agent(
     "agent-1",
     "billing",
@@ -49,6 +51,12 @@ class TestGlobs:
     def test_what_matches(self, text: str, glob: str, fits: bool) -> None:  # noqa: FBT001 - a table
         """Both sides are compared in NFC, compiled or not. Only the beginning of a long text counts."""
         assert matches(text, [glob]) == matches(text, Patterns([glob])) == matches(text, (Pattern(glob),)) == fits
+
+    def test_as_much_of_a_text_counts_as_is_documented(self) -> None:
+        """An exemption by metadata has to hold for metadata of a thousand characters, too."""
+        assert "of more than 1,024 characters the beginning counts" in CONFIGURATION.read_text(encoding="utf-8")
+        assert matches("x" * 1023 + "y", ["*y"])
+        assert not matches("x" * 1024 + "y", ["*y"])
 
     @given(st.lists(st.text(max_size=5), max_size=5), st.text(max_size=8))
     def test_compiled_or_not(self, globs: list[str], text: str) -> None:
