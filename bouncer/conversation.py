@@ -189,7 +189,7 @@ class Conversation:
         return False if voices and all(v.heard is False for v in voices) else None
 
     def _avatar(self, voice: Voice) -> Voice | None:
-        """The avatar of an agent; no one speaks for a person."""
+        """Return the avatar of an agent; no one speaks for a person."""
         avatar = self._voices.get(self.people.avatar_of(voice.member.info.identity))
         is_one = avatar and self._role(avatar) is Role.AVATAR and self._role(voice) is Role.AGENT
         return avatar if is_one else None
@@ -232,7 +232,7 @@ class Conversation:
         return principal if principal and self._role(principal) is Role.AGENT else None
 
     def _role(self, voice: Voice) -> Role:
-        """What it is in the conversation, in which a person whose phone still rings takes no part."""
+        """Return what it is in the conversation, in which a person whose phone still rings takes no part."""
         role = self.people.role(voice.member)
         return Role.OTHER if role is Role.HUMAN and voice.member.ringing else role
 

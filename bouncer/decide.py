@@ -110,7 +110,7 @@ class Guards:
         return max(own, self.dispatch_known_at(who.principal)) if who.principal else own
 
     def without_budget(self) -> "Guards":
-        """The same guards for what costs nothing, or was counted before."""
+        """Return the same guards for what costs nothing, or was counted before."""
         return replace(self, max_per_minute=NO_LIMIT)
 
 
@@ -293,7 +293,7 @@ def judge(rule: Rule, room: Room) -> list[Finding] | Fault:
 
 
 def _findings(rule: Rule, room: Room) -> list[Finding]:
-    """What the rule says of the room, the earliest verdict on each participant.
+    """Return what the rule says of the room, the earliest verdict on each participant.
 
     Raises: whatever the policy raises; ValueError for a verdict that can't be one.
     """
@@ -345,7 +345,7 @@ def _place(traceback: TracebackType | None, policy: Policy) -> str:
 
 
 def _held(finding: Finding, guards: Guards, now: Instant, last: str = "") -> HeldBy | None:
-    """What holds a due finding back; `last` is the sid of the agent that has to stay, if any."""
+    """Return what holds a due finding back; `last` is the sid of the agent that has to stay, if any."""
     if guards.exempts(finding.participant, now):
         return HeldBy.EXEMPT
     if finding.rule.action == "report":
@@ -358,7 +358,7 @@ def _held(finding: Finding, guards: Guards, now: Instant, last: str = "") -> Hel
 
 
 def _last_agent(findings: Iterable[Finding], room: Room, guards: Guards, now: Instant) -> str:
-    """The sid of the agent that `keep_last_agent` keeps: once all are due, the one that came due last; "" if none.
+    """Return the sid of the agent that `keep_last_agent` keeps: the one that came due last, once all are; else "".
 
     An orphaned avatar does not count as the last agent.
 
@@ -404,7 +404,7 @@ def _avatars_of(
     now: Instant,
     ledger: Ledger,
 ) -> list[Finding]:
-    """The avatars of evicted principals, except those leaving anyway."""
+    """Return the avatars of evicted principals, except those leaving anyway."""
     return [
         Finding(
             Verdict(avatar, principal.verdict.due, "is the avatar of an evicted agent"), principal.rule, follows=True
@@ -423,7 +423,7 @@ def _avatars_of(
 def _notices(
     findings: Iterable[Finding], guards: Guards, ledger: Ledger, now: Instant
 ) -> tuple[list[Finding], list[Instant]]:
-    """What the room has to be told now, and when the next notices are to be given."""
+    """Return what the room has to be told now, and when the next notices are to be given."""
     notices: list[Finding] = []
     times: list[Instant] = []
     for f in findings:

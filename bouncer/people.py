@@ -332,11 +332,11 @@ class People:
             del self._by_identity[member.info.identity]
 
     def sid_of(self, identity: str) -> str:
-        """The sid of the participant that has this identity now; "" if there is none."""
+        """Return the sid of the participant that has this identity now; "" if there is none."""
         return self._by_identity.get(identity, "")
 
     def avatar_of(self, identity: str) -> str:
-        """The sid of this principal's avatar, an orphaned one included; "" if it has none."""
+        """Return the sid of this principal's avatar, an orphaned one included; "" if it has none."""
         return self._avatars.get(identity, "")
 
     def is_avatar(self, member: Member) -> bool:
@@ -365,7 +365,7 @@ class People:
         return unknown and self.reads_jobs
 
     def fallback_avatars(self, unsure: AbstractSet[str]) -> frozenset[str]:
-        """The sids that take over as avatars if the present ones, among `unsure`, have left."""
+        """Return the sids that take over as avatars if the present ones, among `unsure`, have left."""
         orphaned = {principal for principal, sid in self._avatars.items() if sid in unsure}
         members = self._claiming.items()
         return frozenset(s for s, m in members if m.on_behalf_of in orphaned and self._may_be_avatar(m)) - unsure
@@ -376,7 +376,7 @@ class People:
         return frozenset(sid for sid, member in self.agents.items() if self._is_unsettled(member))
 
     def role(self, member: Member) -> Role:  # noqa: PLR0911 - docs/explanation/who-is-what.md, a row each
-        """What a participant is: the first row that fits. One that may be a bouncer counts as what it is otherwise."""
+        """Return what a participant is: the first row that fits. A possible bouncer counts as what it is otherwise."""
         info = member.info
         if self._is_bouncer(member):
             return Role.BOUNCER

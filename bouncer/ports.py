@@ -52,36 +52,36 @@ class SuccessorApi(Protocol):
         """List all participants, including hidden ones and ourselves. Only urgent calls may exceed our budget."""
 
     async def list_jobs(self, *, urgent: bool = False) -> tuple[Job, ...]:
-        """The jobs of all the room's dispatches. Only what is urgent may overdraw our budget."""
+        """List the jobs of all the room's dispatches. Only urgent calls may exceed our budget."""
 
     async def delete_dispatch(self, dispatch: str) -> bool:
-        """End all jobs of a dispatch, gracefully, and let nothing restart them; False if there was no such dispatch."""
+        """End all jobs of a dispatch, gracefully, and let nothing restart them. Return False if there was none."""
 
     async def dispatch_successor(self) -> str:
-        """Dispatch another bouncer to the room, as we were dispatched; the id of its dispatch."""
+        """Dispatch another bouncer to the room, as we were dispatched. Return the id of its dispatch."""
 
 
 class LostRoomApi(SuccessorApi, Protocol):
     """The server API for a room that we are no longer in."""
 
     async def list_dispatches(self) -> frozenset[str]:
-        """The ids of the room's dispatches that are for us by their name; none if the room is closed."""
+        """Return the ids of the room's dispatches that are for us by their name; none if the room is closed."""
 
     async def take_back_surplus(self) -> tuple[str, ...]:
-        """Delete the marked dispatches of this room whose bouncers are too many; their ids."""
+        """Delete the marked dispatches of this room whose bouncers are too many. Return their ids."""
 
 
 class RemovalApi(Protocol):
     """What it takes to evict a participant. Every call answers within a few seconds or raises ApiError."""
 
     async def get_participant(self, identity: str) -> Info | None:
-        """The participant that has this identity now; None if there is none."""
+        """Return the participant that has this identity now; None if there is none."""
 
     async def remove_participant(self, identity: str) -> bool:
         """Remove the participant with this identity. Return False if there was none."""
 
     async def delete_dispatch(self, dispatch: str) -> bool:
-        """End all jobs of a dispatch, gracefully, and let nothing restart them; False if there was no such dispatch."""
+        """End all jobs of a dispatch, gracefully, and let nothing restart them. Return False if there was none."""
 
 
 class RoomApi(SuccessorApi, RemovalApi, Protocol):

@@ -117,7 +117,7 @@ class Participant:
     agent_grant: bool = False
     """True if it has the `agent` grant, which makes it an agent whatever its kind."""
     foreign: bool = False
-    """For a bouncer: whether it belongs to another fleet, with another agent name than ours."""
+    """True for a bouncer of another fleet, with another agent name than ours."""
     on_behalf_of: str = ""
     """For an avatar, even an orphaned one: the identity of its principal."""
     principal: "Participant | None" = None
@@ -154,7 +154,7 @@ class Participant:
     unanswered_since: Instant | None = None
     """For an agent: the end of the first human speech it has not reacted to."""
     avatar_sounds: bool = False
-    """For an agent: whether its avatar is heard, so that it is at work."""
+    """True for an agent whose avatar is heard, so that it is at work."""
     chatting_since: Instant | None = None
     """For an agent: when it first spoke after the last human speech."""
     chatted: tuple[Instant, Instant] | None = None

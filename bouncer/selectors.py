@@ -55,10 +55,10 @@ Ask = Callable[[str, str], bool | None]
 
 
 class _Known(OrderedDict[str, bool]):
-    """Whether texts match, as far as that is known."""
+    """For each text that was matched, True if it fits."""
 
     def recall(self, text: str, find: Callable[[str], bool]) -> bool:
-        """Return whether a text matches; `find` says so of one that isn't known, in NFC."""
+        """Return True if a text matches; `find` says it of one that isn't known, in NFC."""
         if (known := self.get(text)) is not None:
             return known
         found = find(in_nfc(text))

@@ -47,7 +47,7 @@ def room(*participants: Participant, **facts: Any) -> Room:
 
 
 def due(verdicts: Iterable[Verdict]) -> dict[str, Instant]:
-    """The agents that have to leave: identities, each with the earliest of its due dates."""
+    """Return the agents that have to leave: identities, each with the earliest of its due dates."""
     earliest: dict[str, Instant] = {}
     for verdict in verdicts:
         identity = verdict.participant.identity

@@ -237,7 +237,7 @@ class Tracker:
         return self._people.unsettled
 
     def room(self) -> Room:
-        """The room as it is known now; equal facts give equal rooms."""
+        """Return the room as it is known now; equal facts give equal rooms."""
         participants = tuple(known.made or self._made(known) for known in self._here.values())
         humans_left_at = self._watched(self._people.humans_left_at)
         if humans_left_at is None and not any(p.is_human for p in participants):
@@ -538,12 +538,12 @@ class Tracker:
 
 
 def _order(info: Info, after_ms: int) -> Age | None:
-    """Its place among the others by age, if we saw that it came after one that has no earlier date; else None."""
+    """Return its place by age, if we saw that it came after one that has no earlier date; else None."""
     return (after_ms + 1, info.joined_ms, info.sid) if 0 < info.joined_ms <= after_ms else None
 
 
 def _permitted(info: Info, *sources: Info) -> Info:
-    """The same participant with the permissions that the last of the sources shows: only lists show them."""
+    """Return a participant with the permissions that the last of the sources shows: only lists show them."""
 
     def last(permission: str) -> bool | None:
         shown = (getattr(source, permission) for source in (*reversed(sources), info))

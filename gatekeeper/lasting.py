@@ -53,7 +53,7 @@ class Lasting:
         return last.metadata if last and last.heir == sid else ""
 
     def closed(self, sid: str, name: str) -> None:
-        """A room has closed: another one of its name is another room."""
+        """Forget a room that has closed: another one of its name is another room."""
         if (last := self._rooms.get(name)) and sid in (last.sid, last.heir):
             del self._rooms[name]
 

@@ -187,7 +187,7 @@ class Outlooks:
         return self.of(sid, now).why_needed(now)
 
     def forget(self, sid: str) -> None:
-        """A room has closed."""
+        """Forget a room that has closed."""
         self._rooms.pop(sid, None)
 
     def keep(self, sids: Collection[str], now: Instant) -> None:

@@ -53,7 +53,7 @@ class Crosstalk:
             yield Verdict(agent, due, f"spoke over an older one for {self.overlap:g} s", doubt)
 
     def _due(self, one: Speech, other: Speech) -> Instant | None:
-        """When an agent is due for a speech during that of an older one, if it is."""
+        """Return when an agent is due for a speech during that of an older one; None if it isn't."""
         (agent, began, ended), (elder, earlier, over) = one, other
         met, parted = max(began, earlier), min(ended, over)
         if elder.age >= agent.age or parted - met < self.overlap:
@@ -63,7 +63,7 @@ class Crosstalk:
 
 
 def _doubt(agent: Participant, other: Speech) -> str:
-    """Why it is uncertain that an older agent speaks: LiveKit lists a killed one for a while, with its last state."""
+    """Return why it is uncertain that an older agent speaks: a killed one stays listed, with its last state."""
     elder, since, _ = other
     corpse = not elder.audible and may_replace(agent, max(since, elder.alive_at))
     return "it may replace an older agent that was killed while it spoke" if corpse else ""

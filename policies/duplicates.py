@@ -94,16 +94,16 @@ class Duplicates:
         return (self.key,) if isinstance(self.key, str) else self.key
 
     def _since(self, agent: Participant) -> Instant:
-        """Since when the agent has its key."""
+        """Return since when the agent has its key."""
         return max(_since(part, agent) for part in self._parts)
 
     def _surely_since(self, agent: Participant) -> Instant:
-        """Since when the agent makes others one too many, though it may yet turn out to serve someone of its own."""
+        """Return since when it surely makes others one too many: it may yet turn out to serve someone of its own."""
         since = self._since(agent)
         return max(since, agent.joined_at + JOB_KNOWN_IN) if agent.may_serve else since
 
     def _surplus(self, group: list[Participant]) -> Iterator[Verdict]:
-        """Verdicts on all but the `max` agents of a group with the best right to stay."""
+        """Yield verdicts on all but the `max` agents of a group with the best right to stay."""
         order = in_order(group, newest=self.keep == "newest")
         kept = order[: self.max]
         alive_at = min(agent.alive_at for agent in kept)
@@ -129,7 +129,7 @@ class Duplicates:
 
 
 def _value(part: str, agent: Participant) -> str:
-    """What an agent has for a part of the key; "" if nothing, or metadata of which only the beginning is kept."""
+    """Return what an agent has for a part of the key; "" if nothing, or metadata that isn't kept whole."""
     match part:
         case "agent_name":
             return agent.agent_name

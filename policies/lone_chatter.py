@@ -49,7 +49,7 @@ class LoneChatter:
                 yield Verdict(agent, due, f"talked among agents for {self.timeout:g} s", doubt)
 
     def _due(self, chat: Sequence[tuple[Participant, Instant, Instant]]) -> Instant | None:
-        """When agents that chat among themselves, each since and until some instant, are due, if they are."""
+        """Return when agents that chat among themselves, each since and until an instant, are due; None if never."""
         if len(chat) < MIN_CHATTERS:
             return None
         end = sorted(since for _, since, _ in chat)[1] + self.timeout
@@ -58,7 +58,7 @@ class LoneChatter:
 
 
 def _speech_after(end: Instant, agent: Participant) -> Instant | None:
-    """When the agent first spoke at or after `end`, as far as it is known."""
+    """Return when the agent first spoke at or after `end`, as far as it is known."""
     if agent.spoke_at is not None and agent.spoke_at >= end:
         return max(end, agent.spoke_at if agent.spoke_since is None else agent.spoke_since)
     return None if agent.speaking_since is None else max(end, agent.speaking_since)

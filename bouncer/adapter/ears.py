@@ -292,7 +292,7 @@ class Ears:
         self._changed.set()
 
     def _interrupt(self, *, blind: bool) -> None:
-        """The connection broke, or is back: then everything is told again.
+        """Take in that the connection broke, or is back: then everything is told again.
 
         In a full reconnect everyone leaves and is back at once, with the same sids and other publications.
         """

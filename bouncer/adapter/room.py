@@ -111,7 +111,7 @@ class LiveKitRoom:
             patrol.configure(metadata)
 
         def to_carry() -> str:
-            """What a successor is dispatched with."""
+            """Return what a successor is dispatched with."""
             job, watch = self._ctx.job, patrol.watch
             return carry(job.metadata, watch.metadata, self._room.metadata or "") if watch.config else job.metadata
 

@@ -115,7 +115,7 @@ def _find(layer: str, patch: Mapping[str, Any], policies: Policies, plugins: Plu
 
 
 def _null_names(layer: str, patch: Mapping[str, Any], policies: Policies) -> Iterator[Problem]:
-    """What a layer means to remove under a name that doesn't exist: it would stay in force."""
+    """Return what a layer means to remove under a name that doesn't exist: it would stay in force."""
     places: list[tuple[str, Any, Sequence[str]]] = [
         (ROOT, patch, keys(Bouncer)),
         (at(ROOT, "exempt"), patch.get("exempt"), keys(Exempt)),
@@ -138,7 +138,7 @@ def _null_names(layer: str, patch: Mapping[str, Any], policies: Policies) -> Ite
 
 
 def _read(layer: Layer, policies: Collection[str]) -> dict[str, Any] | None:
-    """The value of our key in a layer's text, as JSON; None where the layer has no such key, and needs none.
+    """Return the value of our key in a layer's text, as JSON; None where the layer has none, and needs none.
 
     Raises: ConfigError if it has one that can't be read as an unambiguous object.
     """
@@ -219,7 +219,7 @@ def _merge_patch(target: Any, patch: Any) -> Any:
 
 
 def _without_nulls(value: Any) -> Any:
-    """What a layer says when it stands alone: a null removes nothing there."""
+    """Return what a layer says when it stands alone: a null removes nothing there."""
     return _merge_patch({}, value)
 
 
@@ -408,7 +408,7 @@ def _late_notice(policy: Policy, notice: float) -> str:
 
 
 def _frozen(value: Any) -> Any:
-    """The same JSON with tuples for lists, which is how the strict schema wants them."""
+    """Return the same JSON with tuples for lists, which is how the strict schema wants them."""
     if isinstance(value, Mapping):
         return {key: _frozen(inner) for key, inner in value.items()}
     if isinstance(value, list):

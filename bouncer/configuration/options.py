@@ -17,7 +17,7 @@ from bouncer.policy import Action, Policy
 
 @cache
 def options_model(policy: type[Policy]) -> type[BaseModel]:
-    """The schema of one policy's options: its own fields, then those that every policy takes."""
+    """Return the schema of one policy's options: its own fields, then those that every policy takes."""
     hints = get_type_hints(policy, include_extras=True)
     docs = option_docs(policy)
     own: dict[str, Any] = {}
@@ -39,7 +39,7 @@ def own_keys(policy: type[Policy]) -> list[str]:
 
 
 def option_docs(policy: type) -> Mapping[str, str]:
-    """The string under each field of a policy; none of them where its source is not at hand."""
+    """Return the string under each field of a policy; none of them where its source is not at hand."""
     try:
         source = inspect.getsource(policy)
     except (OSError, TypeError):  # it depends on the version of Python

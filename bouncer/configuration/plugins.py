@@ -17,7 +17,7 @@ GROUP = "bouncer.policies"
 
 @cache
 def installed() -> PluginLoaders:
-    """What the installed packages offer: names to functions that load a policy, or say in a ValueError why they can't.
+    """Return what the installed packages offer: by name, functions that load a policy or raise a ValueError.
 
     Looked up once, since what is installed doesn't change while we run. None of it is imported for that.
     """
@@ -60,7 +60,7 @@ def _load(found: Sequence[EntryPoint]) -> type[Policy]:
 
 
 def unfit(found: Any, name: str) -> Iterator[str]:
-    """What keeps this from being a policy of that name."""
+    """Return what keeps this from being a policy of that name."""
     params = getattr(found, "__dataclass_params__", None)
     if not isinstance(found, type) or params is None or not params.frozen:
         yield "it is no frozen dataclass"

@@ -19,7 +19,7 @@ OBJECT = 0
 
 
 def at(path: str, step: str | int, *, brief: bool = False) -> str:
-    """The JSON path of what stands there under that key, or at that index; `brief` bounds its length, for errors."""
+    """Return the JSON path of what stands under that key, or at that index; `brief` bounds its length, for errors."""
     if brief and len(path) > MAX_PATH:
         return path if path.endswith("…") else f"{path}…"
     if isinstance(step, int):
@@ -31,12 +31,12 @@ def at(path: str, step: str | int, *, brief: bool = False) -> str:
 
 
 def cut(text: str) -> str:
-    """A text as an error shows it."""
+    """Return a text as an error shows it."""
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]} …"
 
 
 def values(effective: Any, path: str = ROOT) -> Iterator[tuple[str, Any]]:
-    """Every single value with its JSON path. A list of texts is one value, of a list of rules each option is one."""
+    """Yield every value with its JSON path. A list of texts is one value, of a list of rules each option is one."""
     for step, inner in _steps(effective):
         yield from values(inner, at(path, step))
     if not _steps(effective):
@@ -86,7 +86,7 @@ def _steps(value: Any) -> list[tuple[Any, Any]]:
 
 
 def _source(merged: Any, step: Any) -> Any:
-    """What a record of sources has at that step; None where it has nothing."""
+    """Return what a record of sources has at that step; None where it has nothing."""
     if isinstance(merged, Mapping):
         return merged.get(step)
     return merged[step] if isinstance(merged, list) and isinstance(step, int) else None

@@ -24,7 +24,7 @@ ID = "urn:livekit-bouncer:configuration"
 
 
 def schema(registry: Sequence[type[Policy]]) -> Schema:
-    """The schema of a layer, such as a room's metadata, for these policies."""
+    """Return the schema of a layer, such as a room's metadata, for these policies."""
     bouncer = layer(model_schema(Bouncer))
     bouncer["properties"]["policies"] = {
         "description": bouncer["properties"]["policies"]["description"],
@@ -55,17 +55,17 @@ def schema(registry: Sequence[type[Policy]]) -> Schema:
 
 
 def text(registry: Sequence[type[Policy]]) -> str:
-    """The schema as the text of a file."""
+    """Return the schema as the text of a file."""
     return json.dumps(schema(registry), indent=2, ensure_ascii=False) + "\n"
 
 
 def options_schema(policy: type[Policy]) -> Schema:
-    """The schema of a policy's options as they are validated, in which nothing is null unless that is a value of it."""
+    """Return the schema of a policy's options as they are validated: null only where it is a value of the option."""
     return model_schema(options_model(policy))
 
 
 def model_schema(model: type[BaseModel]) -> Schema:
-    """What a model validates, with the references resolved, and without the titles that pydantic makes up."""
+    """Return what a model validates, with the references resolved, and without the titles that pydantic makes up."""
     value = model.model_json_schema()
     definitions = value.get("$defs", {})
 
@@ -100,34 +100,34 @@ def example(policy: type[Policy]) -> Options:
 
 
 def own_options(policy: type[Policy]) -> Mapping[str, Schema]:
-    """The schemas of those options that not every policy has."""
+    """Return the schemas of those options that not every policy has."""
     own = own_keys(policy)
     return {name: option for name, option in options_schema(policy)["properties"].items() if name in own}
 
 
 def summary(policy: type[Policy]) -> str:
-    """The first paragraph of a policy's documentation."""
+    """Return the first paragraph of a policy's documentation."""
     return documentation(policy).partition("\n\n")[0]
 
 
 def documentation(policy: type[Policy]) -> str:
-    """A policy's documentation, each paragraph on one line."""
+    """Return a policy's documentation, each paragraph on one line."""
     return unwrapped(inspect.cleandoc(policy.__doc__ or ""))
 
 
 def unwrapped(text: str) -> str:
-    """The same text with each paragraph on one line; lists and what is indented stay as they are."""
+    """Return the same text with each paragraph on one line; lists and what is indented stay as they are."""
     return re.sub(r"(?<!\n)\n(?!\s|[-*] )", " ", text)
 
 
 def _definition(policy: type[Policy]) -> Schema:
-    """A policy's options. Nothing about their type, so that an object and a list of objects can both refer to it."""
+    """Return a policy's options, without their type: so an object and a list of objects can both refer to it."""
     options = layer(options_schema(policy))
     return {key: options[key] for key in ("properties", "required", "additionalProperties") if key in options}
 
 
 def _value(policy: type[Policy]) -> Schema:
-    """What may stand under a policy's name: an object with its options, a list of such objects, or null."""
+    """Return what may stand under a policy's name: an object with its options, a list of such objects, or null."""
     this = {"$ref": f"#/$defs/{policy.name}"}
     nullable = {name: True for name, option in options_schema(policy)["properties"].items() if _admits_null(option)}
     entry = {"properties": nullable, "additionalProperties": {"$ref": "#/$defs/no_null"}}
@@ -142,7 +142,7 @@ def _value(policy: type[Policy]) -> Schema:
 
 
 def layer(value: Schema) -> Schema:
-    """The schema of what a layer may say: null too, at each key of an object that is not required."""
+    """Return the schema of what a layer may say: null too, at each key of an object that is not required."""
     changed = dict(value)
     required = value.get("required", [])
     for several in ("anyOf", "oneOf"):

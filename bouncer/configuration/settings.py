@@ -63,7 +63,7 @@ class RecordingSettings:
     folder: str = ""
     """Empty: nothing is recorded."""
     personal: bool = False
-    """Whether identities, names, attributes and metadata are recorded as they are, without pseudonyms."""
+    """True if identities, names, attributes and metadata are recorded as they are, without pseudonyms."""
     file_mb: int = 16
     """The size at which a recording ends: a week of a room with an event a second takes 12 MB (measured)."""
     room_mb: int = 64
@@ -102,9 +102,9 @@ class Settings:
     webhook_events: tuple[str, ...] = ()
     """The events that are sent; all of them if it is empty."""
     traces: bool = False
-    """Whether OpenTelemetry's own variables name a collector."""
+    """True if OpenTelemetry's own variables name a collector."""
     announce: bool = True
-    """Whether rooms are told what is done, unless their own configuration says otherwise."""
+    """True if rooms are told what is done, unless their own configuration says otherwise."""
     layers: tuple[Layer, ...] = ()
     """The configuration of all rooms of this worker, if BOUNCER_CONFIG has any."""
     warnings: tuple[str, ...] = ()

@@ -71,7 +71,7 @@ def unknown_names(
 
 
 def shown(value: Any) -> str:
-    """A wrong value as an error shows it."""
+    """Return a wrong value as an error shows it."""
     return cut(json.dumps(value, default=str))
 
 
@@ -133,5 +133,5 @@ def _unknown(name: str, known: Sequence[str], elsewhere: Mapping[str, str]) -> s
 
 
 def _plain(context: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The same with whole numbers written as such."""
+    """Return the same with whole numbers written as such."""
     return {k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in context.items()}

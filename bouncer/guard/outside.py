@@ -3,7 +3,7 @@
 This drives the engine's own watch with the server's lists, in the place of the bouncer that acts there, or of one that
 has just joined. Its commands are answered from the lists, and none is carried out. What a bouncer knows only from
 watching is unknown here, so the rules that rest on it are left out. If that bouncer has answered how it sees the room,
-its facts are put beside what the lists say, and all rules are judged.
+its facts are added to what the lists say, and all rules are judged.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -100,7 +100,7 @@ class Recheck:
         return _due(self._moment, left=left)
 
     def _avatar_still_due(self, finding: Finding) -> bool:
-        """An avatar that follows its principal out is due as long as its principal is; after that, by itself."""
+        """Return True while the principal that an avatar follows out is due; after that, if it is due by itself."""
         avatar = finding.participant
         principal = self._moment.ledger.evicted.get(avatar.on_behalf_of)
         if principal and self._may_be_called_off(principal):

@@ -79,7 +79,7 @@ class Listing:
         self.next_at = min(self.next_at, max(now + after, self.last_at + LIST_APART))
 
     def begin(self, now: Instant, every: float, chance: float) -> None:
-        """A list is asked for, and the next one follows in about `every` seconds."""
+        """Note that a list is asked for. The next one follows in about `every` seconds."""
         self.last_at = now
         self.next_at = now + every * (0.9 + 0.2 * chance)
 
@@ -88,15 +88,15 @@ class Listing:
         return now >= self.postponed_at + POSTPONED_FOR
 
     def succeed(self, now: Instant) -> None:
-        """A list was answered."""
+        """Note that a list was answered."""
         self.answered, self.answered_at, self.postponed_at = True, now, math.inf
 
     def retry(self, now: Instant, pause: float) -> None:
-        """A list failed: ask for none until the pause is over, and then for one."""
+        """After a failed list, ask for none until the pause is over, and then for one."""
         self.not_before = self.next_at = now + pause
 
     def led_to(self, now: Instant, chance: float, *, something: bool) -> None:
-        """An urgent list showed whether an eviction is due. Each that leads to nothing makes the next wait longer."""
+        """Note if an urgent list led to an eviction. Each that leads to nothing makes the next one wait longer."""
         self.in_vain = 0 if something else self.in_vain + 1
         if self.in_vain:
             self.not_before = now + IN_VAIN.pause(self.in_vain, chance)

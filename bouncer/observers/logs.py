@@ -169,7 +169,7 @@ class Logs:
 
 
 def about(finding: Finding) -> dict[str, Any]:
-    """The facts of a finding, for a log record."""
+    """Return the facts of a finding, for a log record."""
     who = finding.participant
     return {
         "lk.pii.participant_identity": who.identity,

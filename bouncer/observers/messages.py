@@ -163,7 +163,7 @@ def message(record: Record) -> Record:
 
 
 def _clip(text: str) -> str:
-    """The text, cut so that in JSON it takes no more than MAX_TEXT bytes."""
+    """Return the text, cut so that in JSON it takes no more than MAX_TEXT bytes."""
     clipped = text[:MAX_TEXT]
     while (size := len(json.dumps(clipped, ensure_ascii=False).encode(errors="replace"))) > MAX_TEXT:
         clipped = clipped[: len(clipped) * MAX_TEXT // size - 1]

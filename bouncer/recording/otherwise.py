@@ -61,7 +61,7 @@ class Course:
     verdicts: tuple[tuple[Instant, str, str], ...]
     """What else would be told of verdicts: when, the sid, and what."""
     asked: bool
-    """Whether a selector would have had to match a pseudonym."""
+    """True if a selector would have had to match a pseudonym."""
 
 
 class Otherwise(Replayed):
@@ -131,7 +131,7 @@ class Driver:
         self._removed: set[str] = set()
         """The sids that were evicted now, and were not then."""
         self._lists = False
-        """Whether the server's list has been read since we were connected, and the last one didn't fail."""
+        """True if the server's list has been read since we were connected, and the last one didn't fail."""
         self._failed_at = -math.inf
         """When the list could not be read the last time."""
         self._looks: list[Command] = []

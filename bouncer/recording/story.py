@@ -37,7 +37,7 @@ class Spans:
     """Since when it is so now."""
 
     def begin(self, at: Instant) -> None:
-        """It is so from now on."""
+        """Note that it is so from now on."""
         if self.since is None:
             self.since = at
 
@@ -72,7 +72,7 @@ class Lane:
     """When it sent something, or a transcription was written in its name."""
     states: list[tuple[Instant, str]] = field(default_factory=list)
     listened_to: bool = False
-    """Whether it was ever known if it spoke."""
+    """True if it was ever known whether it spoke."""
     missing: int = 0
     """In how many lists in a row it was missing."""
 
@@ -83,7 +83,7 @@ class Lane:
 
     @property
     def known(self) -> bool:
-        """Whether a recording can tell if it did anything."""
+        """True if the recording can tell whether it did anything."""
         return self.listened_to or bool(self.states)
 
 
@@ -94,7 +94,7 @@ class Story:
     lanes: dict[str, Lane] = field(default_factory=dict)
     _by_identity: dict[str, str] = field(default_factory=dict)
     changed: bool = True
-    """Whether someone came whose role isn't known yet."""
+    """True if someone came whose role isn't known yet."""
 
     def take(self, event: Event, now: Instant) -> None:
         """Take in what happened."""
@@ -121,7 +121,7 @@ class Story:
                 pass
 
     def leave(self, sid: str, at: Instant) -> None:
-        """A participant left."""
+        """Take in that a participant left."""
         if lane := self.lanes.get(sid):
             for spans in (lane.here, lane.heard, lane.said):
                 spans.end(at)

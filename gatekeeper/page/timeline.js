@@ -38,7 +38,7 @@ export function Timeline({ kept, now: present, chosen, choose }) {
       ${shown.map((lane) => html`<${Lane} key=${lane.who.sid} lane=${lane} axis=${axis} marks=${records.filter((each) => each.sid === lane.who.sid)} chosen=${chosen} choose=${choose} title=${html`<${Title} lane=${lane} now=${now} />`} label=${lane.who.identity} />`)}
     </div>
     ${lanes.length > shown.length && html`<p><button onClick=${() => setAll(true)}>Show all ${counted(lanes.length, "participant", "participants")}</button></p>`}
-    ${lanes.length === 0 && html`<p class="quiet">No one is here but the bouncer. Whoever joins has a lane of their own.</p>`}
+    ${lanes.length === 0 && html`<p class="quiet">No one is here but the bouncer. Anyone who joins gets a lane.</p>`}
     <${Legend} />
   </section>`;
 }
