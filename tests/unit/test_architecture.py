@@ -90,3 +90,16 @@ def test_each_class_of_the_engine_has_a_name_of_its_own() -> None:
                 places.setdefault(node.name.lstrip("_"), []).append(str(path.relative_to(ROOT)))
 
     assert {name: where for name, where in places.items() if len(where) > 1} == {}
+
+
+@pytest.mark.parametrize("folder", ["bouncer", "gatekeeper", "policies"])
+def test_each_name_of_a_module_is_given_once(folder: str) -> None:
+    """Otherwise what reads it gets the value of the other: `LONGEST_TEXT` was two limits, and the lower one held."""
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        given = [
+            target.id
+            for node in ast.parse(path.read_text(encoding="utf-8")).body
+            for target in (node.targets if isinstance(node, ast.Assign) else [])
+            if isinstance(target, ast.Name)
+        ]
+        assert {name for name in given if given.count(name) > 1} == set(), path
