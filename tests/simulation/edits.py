@@ -61,14 +61,14 @@ class Edit:
             raise StaleError(f"{len(matches)} matches of {self.before!r} below {self.where}")
         ((module, name, place),) = matches
         with place.filled():
-            tree = ast.fix_missing_locations(copy.deepcopy(_tree(module)))
+            codes = _codes(compile(ast.fix_missing_locations(_tree(module)), str(module.__file__), "exec"))
         found: Any = module
         for part in name.split("."):
             found = getattr(found, part)
         function = found.fget if isinstance(found, property) else found
         if not isinstance(function, FunctionType):
             raise StaleError(f"{module.__name__}.{name} is not a function")
-        return function, _codes(compile(tree, str(module.__file__), "exec"))[name]
+        return function, codes[name]
 
 
 @contextmanager
@@ -125,8 +125,9 @@ def _places(function: Function, edit: Edit) -> Iterator[_Place]:
                     yield _Place(holder, field, at, [_Filling(bound).visit(copy.deepcopy(each)) for each in after])
 
 
+@cache
 def _parsed(text: str) -> list[Any]:
-    """Parse a pattern: one expression as that, anything else as statements."""
+    """Parse a pattern: one expression as that, anything else as statements. What it returns stays as it is."""
     body = ast.parse(text).body
     return [body[0].value] if len(body) == 1 and isinstance(body[0], ast.Expr) else body
 
@@ -138,7 +139,10 @@ def _equal(pattern: Any, found: Any, bound: Bound) -> bool:
             alike = isinstance(found, list) and len(found) == len(pattern)
             return alike and all(_equal(*each, bound) for each in zip(pattern, found, strict=True))
         case ast.Name(id=letter) if _is_letter(letter):
-            return isinstance(found, ast.expr) and ast.unparse(bound.setdefault(letter, found)) == ast.unparse(found)
+            if not isinstance(found, ast.expr):
+                return False
+            first = bound.setdefault(letter, found)
+            return first is found or ast.unparse(first) == ast.unparse(found)
         case ast.AST():
             fields = [name for name in pattern._fields if name != "ctx"]
             alike = type(pattern) is type(found)
