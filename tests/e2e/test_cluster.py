@@ -19,7 +19,7 @@ from tests.e2e.world import POLL, Member, World
 AT_ONCE = {"bouncer": {"policies": {"duplicates": {"grace": 0, "wait_for_life": 0}}}}
 LIMIT = 120.0
 """Seconds to wait for what should take a few; the tests print how long it took."""
-ROOMS, OPENED = 40, 5
+ROOMS, OPENED = 16, 5
 """Rooms of a deploy, and how many of them are opened at the same time."""
 MOMENT = 30.0
 """Seconds that such a room is unguarded only if something is wrong; the test prints for how long it was."""
@@ -48,6 +48,10 @@ class Landscape:
         world = await self._stack.enter_async_context(World(self.server, self.client))
         await world.open(AT_ONCE)
         return Guarded(world, await world.human("h"), await world.agent("A"))
+
+    async def two_rooms(self) -> tuple["Guarded", "Guarded"]:
+        """Open two such rooms."""
+        return await asyncio.gather(self.room(), self.room())
 
     async def quiet(self) -> World:
         """Open a room without anyone, and wait until a bouncer guards it."""
@@ -158,9 +162,9 @@ async def test_rooms_of_a_killed_node_are_guarded_again(
 ) -> None:
     """Rooms on either node are guarded; when one node is killed, the other one takes its rooms and their bouncers."""
     rooms: list[Guarded] = []
-    while len({landscape.cluster.node_of(room.world.room) for room in rooms}) < len(landscape.cluster.nodes):
-        rooms.append(await landscape.room())
-        await rooms[-1].evicts()
+    while len(landscape.nodes_of(room.world for room in rooms)) < len(landscape.cluster.nodes):
+        rooms += await landscape.two_rooms()
+    await asyncio.gather(*(room.evicts() for room in rooms))
 
     await landscape.cluster.nodes[0].kill()
     killed_at = time.monotonic()
@@ -181,9 +185,9 @@ async def test_rooms_of_a_killed_worker_are_guarded_again(
     lost: list[Guarded] = []
     kept: list[Guarded] = []
     while not (lost and kept and len(landscape.nodes_of(room.world for room in lost + kept)) > 1):
-        room = await landscape.room()
-        await room.evicts()
-        (lost if landscape.guards(killed, room.world) else kept).append(room)
+        for room in await landscape.two_rooms():
+            (lost if landscape.guards(killed, room.world) else kept).append(room)
+    await asyncio.gather(*(room.evicts() for room in lost + kept))
     before = {room.world.room: set((await room.world.guarding()).values()) for room in lost + kept}
 
     killed.kill()
@@ -208,11 +212,11 @@ async def test_rooms_of_a_killed_worker_are_guarded_again(
 
 @pytest.mark.timeout(420)
 async def test_a_rolling_deploy(landscape: Landscape, capsys: pytest.CaptureFixture[str]) -> None:
-    """Both workers are replaced, one after the other, while they guard 40 rooms, some of which evict all the time.
+    """Both workers are replaced, one after the other, while they guard 16 rooms, some of which evict all the time.
 
     Each has one bouncer in the end.
     """
-    acting = [await landscape.room(), await landscape.room()]
+    acting = await landscape.two_rooms()
     worlds = [room.world for room in acting]
     while len(worlds) < ROOMS:
         worlds += await asyncio.gather(*(landscape.quiet() for _ in range(min(OPENED, ROOMS - len(worlds)))))
