@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import AsyncIterator, Generator, Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from bouncer.recording.replay import Registry, follow, opened
 from devserver import Server, Worker, own_server, worker
 from devserver.worker import ALWAYS
 from policies import BUILTIN
+from tests.e2e.forks import Forks
 from tests.e2e.world import World
 
 HERE = Path(__file__).parent
@@ -56,6 +58,17 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         except FormatError as error:
             problems.append(f"{file.name}: {error}")
     assert problems == []
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session", autouse=True)
+async def forks() -> AsyncIterator[None]:
+    """Have workers and gatekeepers forked off one process that has imported what they need."""
+    forks = Forks()
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("devserver.worker", "devserver.gatekeeper"):
+            patch.setattr(import_module(module), "spawn", forks.spawn)
+        yield
+    await forks.end()
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -78,8 +78,7 @@ async def test_the_oldest_acts_and_when_it_is_killed_the_next_takes_over(
     """A killed participant stays listed for 20 to 23 s. The room is unguarded for a few seconds longer."""
     first = await company.hire()
     await lobby.open(GRACE_0, agent_name=company.name)
-    await full(lobby, first)
-    second = await company.hire()
+    _, second = await asyncio.gather(full(lobby, first), company.hire())
     await company.dispatch()
     await lobby.agent("A")
     await lobby.gone(await lobby.agent("B"))
@@ -107,11 +106,9 @@ async def test_a_third_takes_over_when_two_are_killed(
     """They are killed while the third is surplus, and stay listed longer than it takes to notice a surplus."""
     first = await company.hire()
     await lobby.open(GRACE_0, agent_name=company.name)
-    await full(lobby, first)
-    second = await company.hire()
+    _, second = await asyncio.gather(full(lobby, first), company.hire())
     await company.dispatch()
-    await full(lobby, second)
-    third = await company.hire()
+    _, third = await asyncio.gather(full(lobby, second), company.hire())
     await company.dispatch()
     await third.line(lambda line: line["message"] == "not needed")
     await asyncio.sleep(5)
@@ -182,13 +179,11 @@ async def test_a_standby_is_replaced_too(company: Company, lobby: World) -> None
     """A room with two bouncers still has two after a deploy."""
     first = await company.hire()
     await lobby.open(GRACE_0, agent_name=company.name)
-    await full(lobby, first)
-    second = await company.hire()
+    _, second = await asyncio.gather(full(lobby, first), company.hire())
     await company.dispatch()
     await second.line(lambda line: line["message"] == "standing by")
     before = await company.guarding()
-    await full(lobby, second)
-    await company.hire()
+    await asyncio.gather(full(lobby, second), company.hire())
 
     second.terminate()
 

@@ -6,17 +6,25 @@ import signal
 import subprocess
 import sys
 from contextlib import AsyncExitStack
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from livekit import api
 
 from devserver import Server, Worker, worker
+from devserver.process import spawn
 from tests.e2e.conftest import AGENT
 from tests.e2e.health import full, health
 from tests.e2e.world import World
 
 ROOMS = 40
+
+
+@pytest.fixture(autouse=True)
+def _as_deployed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start each worker as a deployment does."""
+    monkeypatch.setattr(import_module("devserver.worker"), "spawn", spawn)
 
 
 async def guarded(world: World, rooms: list[str]) -> bool:
@@ -80,8 +88,7 @@ async def test_a_full_worker_gets_no_more_rooms(lobby: World, server: Server, tm
 
         first = await hire(1, "2")
         await open_rooms(rooms[:2])
-        await full(lobby, first)
-        second = await hire(2, "100")
+        _, second = await asyncio.gather(full(lobby, first), hire(2, "100"))
 
         await open_rooms(rooms[2:])
 
