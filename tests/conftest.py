@@ -16,7 +16,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 END_TO_END = Path(__file__).parent / "e2e"
-LONGEST = ("test_cluster.py", "test_outage.py", "test_orphans.py", "test_bouncers.py", "test_gatekeeper.py")
+LONGEST = frozenset(
+    f"test_{name}.py"
+    for name in ("bouncers", "cluster", "facts", "gatekeeper", "health", "orphans", "outage", "speech", "talk")
+)
 """Begun first among the end-to-end tests, because they wait longest, and the run should not end with one of them."""
 TOGETHER = "assistants"
 """A fixture whose tests stay together, and so are begun first too."""
