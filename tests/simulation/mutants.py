@@ -382,7 +382,7 @@ MUTANTS = (
         "bouncer.conversation.Conversation._note_speech",
         "not (A and heard is None)",
         "True",
-        theme="avatars",
+        seen_by="test_the_state_of_an_agent_is_no_work_in_that_state",
     ),
     mutant("hearing is never late", "policies.unresponsive", "A + LATE", "A"),
     mutant(

@@ -212,12 +212,8 @@ class TestAnAgentThatIsStuckSpeaking:
         (verdict,) = StuckState(limits={"speaking": 3}).evaluate(tracker.room())
         return verdict.doubt
 
-    def test_has_done_nothing_by_a_reconnect_of_ours(self) -> None:
-        """To us it left, and came back in that state."""
-        assert not self.doubt(tracked(Joined(1, self.SPEAKS), *reconnected(10, self.SPEAKS)))
-
     @pytest.mark.parametrize("hears", [True, False])
-    def test_nor_when_we_begin_or_cease_to_listen(self, *, hears: bool) -> None:
+    def test_has_done_nothing_as_we_begin_or_cease_to_listen(self, *, hears: bool) -> None:
         """Then its own word counts no more, or again."""
         tracker = tracked()
         tracker.configure(0, hears=not hears)

@@ -24,6 +24,7 @@ from bouncer.room import in_order
 from bouncer.testing import agent, room
 from policies import BUILTIN
 from policies.idle_timeout import IdleTimeout
+from policies.stuck_state import StuckState
 from tests import told
 from tests.bench import Bench
 from tests.fake import FakeRoom
@@ -211,6 +212,15 @@ def test_of_one_name_the_dispatched_agent_has_the_place() -> None:
     impostor, dispatched = agent("A", "assistant", joined=1), agent("B", "assistant", joined=2, dispatch="AD_1")
 
     assert in_order([impostor, dispatched]) == [dispatched, impostor]
+
+
+def test_the_state_of_an_agent_is_no_work_in_that_state() -> None:
+    """To us it left in a reconnect, and came back in the state in which it is stuck."""
+    speaks = told.agent("A", state="speaking", audio=True)
+    house = told.house(Joined(1, speaks), *told.reconnected(10, speaks))
+    (verdict,) = StuckState(limits={"speaking": 3}).evaluate(house)
+
+    assert not verdict.doubt
 
 
 def test_who_learns_nothing_claims_nothing() -> None:
