@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test simulate mutants check accuracy bench bench-hearing bench-metrics bench-join bench-against soak assets docs pictures linkcheck audit sbom lock clean
+.PHONY: help demo demo-console dev test simulate mutants check accuracy bench bench-hearing bench-metrics bench-join bench-against bench-console soak assets docs pictures linkcheck audit sbom lock clean
 
 # The first Python on the PATH that is new enough; `make PYTHON=/path/to/python` chooses another.
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
