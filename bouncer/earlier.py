@@ -52,7 +52,7 @@ def written(seen: Seen) -> dict[str, Any]:
 
 
 def read(metadata: str, now: Instant, instant: Callable[[int], Instant]) -> Earlier | None:
-    """Return what a dispatch's metadata pass on; None if that is nothing. What is no date in the past is left out.
+    """Return what a dispatch's metadata passes on; None if that is nothing. What is no date in the past is left out.
 
     `instant` turns the server's milliseconds into an Instant.
     """

@@ -33,7 +33,7 @@ class Lasting:
         self._rooms: dict[str, _Last] = {}
 
     def in_force(self, sid: str, name: str, metadata: str, now: Instant, *, heard: bool = False) -> str:
-        """Return the metadata that count for a room that was seen with these; `heard` if a webhook showed it."""
+        """Return the metadata that counts for a room that was seen with this; `heard` if a webhook showed it."""
         last = self._rooms.get(name)
         if KEY in metadata.lower():
             heard |= last is not None and last.heard and last.sid == sid

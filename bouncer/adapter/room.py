@@ -40,7 +40,7 @@ class RequestSuccessor(Protocol):
     """Has another bouncer dispatched in place of a job. May be called from any thread."""
 
     def __call__(self, job: agent.Job, *, never_began: bool = False, metadata: str | None = None) -> None:
-        """Request one, to be dispatched with these metadata, by default the job's own.
+        """Request one, to be dispatched with this metadata, by default the job's own.
 
         Of jobs that `never_began` to guard only a few a minute get a successor.
         """

@@ -128,7 +128,7 @@ class _Written:
 async def _write(command: Invocation, project: "Project", room: "OpenRoom", value: Any) -> _Written:
     """Put a value under our key in the room's metadata, or take the key out for None; end if that can't be done.
 
-    LiveKit can't compare and swap. So the metadata are read right before they are written and again afterwards. What
+    LiveKit can't compare and swap. So the metadata is read right before it is written and again afterwards. What
     another application writes between our read and our write is lost, and no one can see that.
     """
     from bouncer.configuration.metadata import ours_in

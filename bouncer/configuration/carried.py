@@ -20,12 +20,12 @@ class Carried:
     """A configuration of the room, as taken over from the bouncer before."""
 
     metadata: str
-    """The room's last good metadata, as far as they are ours."""
+    """The room's last good metadata, as far as it is ours."""
     seen: str
     """The digest of the room's metadata when that bouncer wrote this."""
 
     def outlives(self, metadata: str) -> bool:
-        """Return True while the room's metadata have not changed since, so that this is in force instead."""
+        """Return True while the room's metadata has not changed since, so that this is in force instead."""
         return digest(metadata) == self.seen
 
 

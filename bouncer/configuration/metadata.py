@@ -18,7 +18,7 @@ _DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
 
 
 class ForeignMetadata(ValueError):  # noqa: N818 - it is no error of theirs
-    """The metadata are another application's, with no place for a key of ours."""
+    """The metadata is another application's, with no place for a key of ours."""
 
 
 @dataclass(frozen=True, slots=True)
