@@ -6,7 +6,7 @@ to `lk`; it is only read.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -83,7 +83,7 @@ def find(asked: Asked, environment: Mapping[str, str], folder: Path, home: Path)
         return _of_project(asked.project, home)
     given = _given(asked, environment, folder)
     if isinstance(given, Found):
-        return given
+        return replace(given, source=f"{given.source}, not --dev") if asked.dev else given
     if asked.dev:
         return Found(DEV, "the --dev credentials")
     return _of_project("", home, nothing=_not_enough(given))

@@ -35,7 +35,7 @@ def place(tmp_path: Path) -> Path:
         (Asked(url="ws://flag"), ENVIRONMENT, "", ("ws://flag", "env-key"), "--url from the command line; "),
         (Asked(), {"LIVEKIT_URL": "ws://env"}, LOCAL, ("ws://env", "local-key"), "LIVEKIT_URL from the environment; "),
         (Asked(dev=True), {}, "", (DEV.url, DEV.api_key), "the --dev credentials"),
-        (Asked(dev=True), ENVIRONMENT, "", ("ws://env", "env-key"), "from the environment"),
+        (Asked(dev=True), ENVIRONMENT, "", ("ws://env", "env-key"), "from the environment, not --dev"),
         (Asked(dev=True), {"LIVEKIT_URL": "ws://env"}, "", (DEV.url, DEV.api_key), "the --dev credentials"),
         (Asked(), {}, "", ("wss://home", "home-key"), "default project “home” of "),
         (Asked(project="work"), ENVIRONMENT, "", ("wss://work", "work-key"), "project “work” of "),
