@@ -153,12 +153,16 @@ async def _unknown(name: str, project: "Project") -> str:
     """Return that no such room is open, and what its name may have been meant to be."""
     from bouncer.ports import ApiError
 
-    names: list[str] = []
+    names: list[str] | None = None
     with suppress(ApiError, TimeoutError):
         async with asyncio.timeout(1):
             names = [room.name for room in await project.rooms()]
-    close = get_close_matches(name, names, n=1)
-    hint = f"did you mean “{close[0]}”?" if close else "`bouncer rooms` lists those that are"
+    if names == []:
+        hint = "none is: a room opens when its first participant joins"
+    elif close := get_close_matches(name, names or (), n=1):
+        hint = f"did you mean “{close[0]}”?"
+    else:
+        hint = "`bouncer rooms` lists those that are"
     return f"no room “{name}” is open at {project.credentials.url}; {hint}"
 
 
