@@ -454,7 +454,11 @@ class Watch:
 
     def sent(self, finding: Finding, now: Instant) -> None:
         """The end of its dispatch, or its removal, goes out."""
+        debts = self.history.debts
         self.history.send(finding, now)
+        if self.history.debts.keys() - debts.keys():
+            # What is owed from now on is due, whoever else leaves.
+            self._recheck = None
 
     def failing(self, doing: Doing, error: ApiError) -> None:
         """Report what is wrong with the API, once until a call for that purpose works again."""
