@@ -19,7 +19,7 @@ from tests.e2e.world import POLL, Member, World
 AT_ONCE = {"bouncer": {"policies": {"duplicates": {"grace": 0, "wait_for_life": 0}}}}
 LIMIT = 120.0
 """Seconds to wait for what should take a few; the tests print how long it took."""
-ROOMS, OPENED = 16, 5
+ROOMS, OPENED = 40, 5
 """Rooms of a deploy, and how many of them are opened at the same time."""
 MOMENT = 30.0
 """Seconds that such a room is unguarded only if something is wrong; the test prints for how long it was."""
@@ -212,7 +212,7 @@ async def test_rooms_of_a_killed_worker_are_guarded_again(
 
 @pytest.mark.timeout(420)
 async def test_a_rolling_deploy(landscape: Landscape, capsys: pytest.CaptureFixture[str]) -> None:
-    """Both workers are replaced, one after the other, while they guard 16 rooms, some of which evict all the time.
+    """Both workers are replaced, one after the other, while they guard 40 rooms, some of which evict all the time.
 
     Each has one bouncer in the end.
     """
