@@ -26,6 +26,9 @@ from bouncer.ports import ApiError, Doing, RoomApi
 from bouncer.room import Instant
 from bouncer.tracker import Tracker
 
+REST = 0.1
+"""Seconds after reading a room's metadata in which it isn't read again, unless an agent is about to be removed."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Look:
@@ -95,20 +98,20 @@ class Patrol:
     def configure(self, metadata: str) -> None:
         """Take in the room's metadata. Refused metadata changes nothing, and is reported.
 
-        It counts at once. Where reading it takes long and it changes often, only the latest is read, after a rest.
+        It counts at once. Where it changes often, only the latest is read, after a rest that is longer if reading is.
         """
         self._metadata = metadata
         self._configure()
         self._wake()
 
-    def _configure(self) -> None:
-        """Read metadata that waits, unless reading the last took so long that it has to rest."""
+    def _configure(self, *, at_once: bool = False) -> None:
+        """Read metadata that waits, once it has rested."""
         now = self._loop.time()
-        if self._metadata is None or now < self._reads_at:
+        if self._metadata is None or (now < self._reads_at and not at_once):
             return
         began, metadata, self._metadata = self._clock(), self._metadata, None
         self.watch.configure(metadata, now)
-        self._reads_at = now + (1 + PACE) * (self._clock() - began)
+        self._reads_at = now + max(REST, (1 + PACE) * (self._clock() - began))
 
     async def run(self) -> None:
         """Guard the room until `close` is called. An error in here is reported and never ends it."""
@@ -169,7 +172,8 @@ class Patrol:
     def still_due(self, finding: Finding) -> bool:
         """Return True if this eviction would be decided on again."""
         # Metadata that waits may exempt it.
-        return self._metadata is None and self.watch.still_due(finding, self._loop.time())
+        self._configure(at_once=True)
+        return self.watch.still_due(finding, self._loop.time())
 
     def leave_within(self, finding: Finding) -> float:
         """Return the seconds the agent gets to leave once its dispatch is deleted."""
