@@ -53,9 +53,9 @@ ifdef ARGS
 else
 	$(RUN) -m pytest $(SIDE_BY_SIDE) 3 $(CORE) --cov
 	$(RUN) -m coverage report --include='$(HEART)' --fail-under=$(REACHED)
-	$(RUN) -m pytest $(SIDE_BY_SIDE) 6 -m "not realtime" $(addprefix --ignore=,$(CORE))
+	$(RUN) -m pytest $(SIDE_BY_SIDE) 4 -m "not realtime" $(addprefix --ignore=,$(CORE))
 endif
-	$(RUN) -m pytest $(SIDE_BY_SIDE) 3 -m realtime $(ARGS) || [ $$? -eq $(NONE_CHOSEN) ]
+	$(RUN) -m pytest --numprocesses 3 -m realtime $(ARGS) || [ $$? -eq $(NONE_CHOSEN) ]
 
 simulate: $(READY) ## Play rooms on a simulated LiveKit (ROOMS=10000 FROM=0), or one with its trace (SEED=123)
 	@$(RUN) -m tests.simulation $(if $(SEED),--seed $(SEED),--rooms $(or $(ROOMS),10000) --from $(or $(FROM),0)) \
