@@ -1,9 +1,12 @@
 """The registry as a contract: names, options, defaults and default actions, on which room metadata depends."""
 
+import gc
 import inspect
 import json
 import sys
+import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from typing import Any
 
@@ -168,3 +171,22 @@ def test_it_is_documented(policy: type[Policy]) -> None:
         assert part in rest
     assert [*options] == [option.name for option in fields(policy)]  # type: ignore[arg-type]
     assert all(text.endswith(".") for text in options.values())
+
+
+def test_rooms_that_begin_at_once_read_the_documentation_too() -> None:
+    """Each room has a thread of its own. Here threads change places at each garbage collection, which are many."""
+
+    def yields(*_: object) -> None:
+        time.sleep(0)
+
+    gc.callbacks.append(yields)
+    before = gc.get_threshold()
+    gc.set_threshold(5, 1, 1)
+    try:
+        with ThreadPoolExecutor(8) as rooms:
+            read = [*rooms.map(option_docs, BUILTIN * 20)]
+    finally:
+        gc.set_threshold(*before)
+        gc.callbacks.remove(yields)
+
+    assert len(read) == 20 * len(BUILTIN)
