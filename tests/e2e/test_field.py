@@ -119,9 +119,11 @@ async def test_pictures_texts_data_video_and_robots_are_no_silence(world: World,
     """What they send counts as work. What flows on a video or data track is not looked at, so they are held."""
     await world.open(house(idle_timeout={"timeout": IDLE}))
     await world.human("ana")
-    agents = {name: await world.agent(name, name=name, state=state) for name in (*AT_WORK, *PUBLISH)}
+    agents = {name: await world.agent(name, name=name, state=state) for name in PUBLISH}
     # A data track that no one holds on to is taken back.
     tracks = [await publish(agents[name]) for name, publish in PUBLISH.items()]
+    workers = await asyncio.gather(*(world.agent(name, name=name, state=state) for name in AT_WORK))
+    agents |= zip(AT_WORK, workers, strict=True)
 
     async with at_work(*(lambda name=name: AT_WORK[name](agents[name]) for name in AT_WORK)):
         await outlives(world, {*agents})
