@@ -85,13 +85,16 @@ app.command(short_help="List the policies, or show the page of one.", epilog=EPI
 app.command(epilog=EPILOG)(schema)
 app.command(hidden=True)(write)
 
+CONNECTING = {"bouncer.adapter.asker", "bouncer.adapter.visit"}
+"""Modules that connect to rooms, imported by the commands that need them."""
+
 
 def main(**options: Any) -> None:
     """Run the command line as a process of its own, which ends with this."""
     try:
         app(**options)
     except SystemExit as end:
-        if "bouncer.adapter.asker" not in sys.modules:
+        if not CONNECTING & sys.modules.keys():
             raise
         # The native library may call into an interpreter that is ending, which aborts it.
         if isinstance(end.code, str):

@@ -312,21 +312,24 @@ class TestWorker:
 
         assert project["scripts"] == {"bouncer": "bouncer.cli.app:main"}
 
+    @pytest.mark.parametrize("connecting", ["asker", "visit"])
     @pytest.mark.parametrize(("arguments", "status"), [(["--version"], 0), (["check", "/no/such/file"], 2)])
-    def test_a_process_that_has_asked_a_bouncer_ends_at_once(self, arguments: list[str], status: int) -> None:
+    def test_a_process_that_was_in_a_room_ends_at_once(
+        self, arguments: list[str], status: int, connecting: str
+    ) -> None:
         """Its native library would abort it otherwise, now and then. What it printed and its status are as always."""
         runs = [
             subprocess.run(
                 [
                     sys.executable,
                     "-c",
-                    f"{has_asked}import sys, bouncer.cli.app; bouncer.cli.app.main(args={arguments})",
+                    f"{connects}import sys, bouncer.cli.app; bouncer.cli.app.main(args={arguments})",
                 ],
                 capture_output=True,
                 text=True,
                 check=False,
             )
-            for has_asked in ("", "import atexit, bouncer.adapter.asker; atexit.register(print, 'late'); ")
+            for connects in ("", f"import atexit, bouncer.adapter.{connecting}; atexit.register(print, 'late'); ")
         ]
 
         assert [run.returncode for run in runs] == [status, status]
