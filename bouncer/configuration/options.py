@@ -7,16 +7,12 @@ from dataclasses import MISSING, fields
 from functools import cache
 from itertools import pairwise
 from textwrap import dedent
-from threading import Lock
 from typing import Annotated, Any, get_type_hints
 
 from pydantic import BaseModel, Field, create_model
 
 from bouncer.configuration.model import STRICT, CommonOptions
 from bouncer.policy import Action, Policy
-
-_PARSING = Lock()
-"""Rooms begin in threads of their own, and before Python 3.12 ast.parse can fail if two of them are in it (#106905)."""
 
 
 @cache
@@ -43,11 +39,13 @@ def own_keys(policy: type[Policy]) -> list[str]:
 
 
 def option_docs(policy: type) -> Mapping[str, str]:
-    """Return the string under each field of a policy; none of them where its source is not at hand."""
+    """Return the string under each field of a policy; none of them where its source is not at hand.
+
+    Rooms begin in threads of their own, and before Python 3.12 parsing fails if two threads do it at the same time.
+    """
     try:
-        with _PARSING:
-            tree = ast.parse(dedent(inspect.getsource(policy)))
-    except (OSError, TypeError):  # it depends on the version of Python
+        tree = ast.parse(dedent(inspect.getsource(policy)))
+    except (OSError, TypeError, SystemError):  # it depends on the version of Python
         return {}
     body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef))
     docs: dict[str, str] = {}
