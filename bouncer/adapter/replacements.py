@@ -14,8 +14,9 @@ from livekit.protocol import agent
 
 from bouncer.adapter.calls import CallBudget
 from bouncer.adapter.orphans import LISTED_BY
+from bouncer.configuration.carried import carried
 from bouncer.configuration.model import MARK
-from bouncer.guard.handover import replace_lost
+from bouncer.guard.handover import SUCCESSOR_WITHIN, replace_lost
 from bouncer.observers.log_events import LogEvent
 from bouncer.ports import ApiError, LostRoomApi
 
@@ -30,6 +31,9 @@ back at once; joining takes a second or two, so a hundred are guarded within hal
 LOST_PER_MINUTE = 6
 """Jobs of one worker that get a successor in a minute though they never began to guard. Those that hang take 30 s to
 fail and leave nothing behind, so there are never more than this, however long it goes on."""
+TAKEN_BACK_WITHIN = SUCCESSOR_WITHIN + 10.0
+"""Seconds in which a bouncer that finds no successor takes its dispatch back and makes another. A successor that never
+began is that bouncer's to replace: if we did so too, both would come, and one would stand by until the room ends."""
 
 
 class Replacements:
@@ -48,7 +52,8 @@ class Replacements:
         """Look for a successor to this room's job, unless the worker ends or too many jobs `never_began`."""
         limited = never_began and not self._lost_jobs.spend(asyncio.get_running_loop().time(), urgent=False)
         if not (self._ended or limited):
-            task = asyncio.get_running_loop().create_task(self._replace(room, job))
+            after = TAKEN_BACK_WITHIN if never_began and carried(job.metadata) else 0.0
+            task = asyncio.get_running_loop().create_task(self._replace(room, job, after))
             self._tasks[task] = job.room.name
             task.add_done_callback(self._tasks.pop)
 
@@ -68,8 +73,9 @@ class Replacements:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _replace(self, room: LostRoomApi, job: agent.Job) -> None:
+    async def _replace(self, room: LostRoomApi, job: agent.Job, after: float) -> None:
         name = {"lk.pii.room_name": job.room.name}
+        await asyncio.sleep(after)
         logger.warning(LogEvent.SUCCESSOR_REQUESTED, extra=name)
 
         def failing(error: ApiError) -> None:

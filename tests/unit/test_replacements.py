@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from livekit.protocol import agent, models
 
-from bouncer.adapter.replacements import AT_ONCE, GIVE_UP_AFTER, LOST_PER_MINUTE, Replacements
+from bouncer.adapter.replacements import AT_ONCE, GIVE_UP_AFTER, LOST_PER_MINUTE, TAKEN_BACK_WITHIN, Replacements
+from bouncer.configuration.carried import carry
 from bouncer.events import Info, Job
 from bouncer.ports import ApiError, Trouble
 from bouncer.room import GUARDING_ATTRIBUTE, Kind
@@ -276,3 +277,20 @@ async def test_jobs_that_never_began_get_few_successors(never_began: bool, get_o
     await asyncio.sleep(60)
 
     assert [room.made for room in rooms].count(1) == get_one
+
+
+@virtual
+@pytest.mark.parametrize("taken_back", [True, False])
+async def test_a_successor_that_never_began_is_its_makers_to_replace(taken_back: bool) -> None:  # noqa: FBT001
+    """The bouncer that hands over makes another dispatch; ours would bring a bouncer too many. It may have died."""
+    room, server = LostRoom(), Server()
+    room.job.metadata = carry("", "", "")
+    server.replacements.begin(room, room.job, never_began=True)
+    await asyncio.sleep(TAKEN_BACK_WITHIN - 1)
+    assert room.calls == []
+
+    if taken_back:
+        room.dispatches.remove(OURS)
+    await asyncio.sleep(30)
+
+    assert room.made == (0 if taken_back else 1)
