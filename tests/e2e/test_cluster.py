@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -68,6 +69,15 @@ class Landscape:
     def guards(self, guard: Worker, room: World) -> bool:
         """Return True if a worker has guarded a room."""
         return any((line["message"], line.get("lk.pii.room_name")) == ("guarding", room.room) for line in guard.log)
+
+    def said(self, room: World) -> str:
+        """Return what each worker has logged of a room, to explain a failure."""
+        return "\n".join(
+            f"worker {number}: {line}"
+            for number, guard in enumerate(self.workers, 1)
+            for line in guard.log
+            if room.room in str(line)
+        )
 
 
 class Guarded:
@@ -241,8 +251,9 @@ async def test_a_rolling_deploy(landscape: Landscape, capsys: pytest.CaptureFixt
     await asyncio.gather(*busy)
 
     for world in worlds:
-        await world.until(lambda world=world: one_bouncer(world), "it has one bouncer", within=LIMIT)  # type: ignore[misc]
-        assert any(landscape.guards(guard, world) for guard in landscape.workers if guard not in old)
+        said = partial(landscape.said, world)
+        await world.until(partial(one_bouncer, world), "it has one bouncer", within=LIMIT, instead=said)
+        assert any(landscape.guards(guard, world) for guard in landscape.workers if guard not in old), said()
     await asyncio.gather(*(room.evicts() for room in acting))
     watching.cancel()
     with suppress(asyncio.CancelledError):
