@@ -136,10 +136,17 @@ def growing(what: str, works: Mapping[int, Callable[[], object]]) -> Table:
 
 
 def decisions() -> Table:
-    """Measure deciding, with every policy."""
+    """Measure deciding, with every policy, and how much of that the policies are."""
     rules, guards = every_policy(), Guards()
     works = {size: partial(decide, crowd(size), rules, guards, 500) for size in SIZES}
-    return growing("decide, participants", works)
+    table = growing("decide, participants", works)
+    size, house = SIZES[-1], crowd(SIZES[-1])
+    alone = timed(lambda: [[*rule.policy.evaluate(house)] for rule in rules])
+    share = f"{statistics.median(alone) / statistics.median(timed(works[size])):.2f} of a decision"
+    table.add_row(
+        f"{size:,}, policies alone", milliseconds(alone), f"{1e6 * statistics.median(alone) / size:.1f} µs", share
+    )
+    return table
 
 
 def rechecks() -> Table:

@@ -522,6 +522,20 @@ MUTANTS = (
         "A and B > timer + STALL",
         seen_by="test_time_that_we_computed_was_not_slept",
     ),
+    mutant(
+        "go on counting what agents said of themselves once they are heard",
+        "bouncer.conversation.Conversation.configure",
+        "self.restart_watching(A)",
+        "None",
+        seen_by="test_what_agents_said_of_themselves_counts_no_more_once_they_are_heard",
+    ),
+    mutant(
+        "decide once for evictions of which one becomes owed meanwhile",
+        "bouncer.guard.watch.Watch.sent",
+        "self._recheck = None",
+        "None",
+        seen_by="test_one_of_a_group_stays_due_though_another_leaves_for_another_reason",
+    ),
     mutant("a state stands in for hearing", "bouncer.conversation", "A and heard is None and not self.hears", "A"),
     # Rooms as people run them: docs/explanation/from-the-field.md names those of each kind of room.
     mutant(

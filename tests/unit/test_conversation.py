@@ -22,7 +22,6 @@ from bouncer.events import (
     Stalled,
     Transcribed,
 )
-from policies.crosstalk import Crosstalk
 from tests.told import (
     ME,
     A,
@@ -217,18 +216,6 @@ class TestActivity:
     def test_hearing_off(self) -> None:
         """It is judged by everything except its sound."""
         assert who("A", Joined(5, agent("A", audio=True)), *WORKED).unseen == ""
-
-    def test_with_hearing_on_no_state_stands_in_for_it(self) -> None:
-        """Two interpreters that each speak to one listener can't be heard, and don't talk over each other."""
-        interpreters = (Joined(5, replace(agent(name), audio=True)) for name in "AB")
-        tracker = tracked(*interpreters, *(state(6, "speaking", f"PA_{name}") for name in "AB"))
-        spoke = tracker.room().agents
-        tracker.configure(10, hears=True)
-        by_then = tracker.room()
-
-        assert [(p.speaking_since, p.chatting_since) for p in spoke] == [(6, 6), (6, 6)]
-        assert [(p.speaking_since, p.chatting_since) for p in by_then.agents] == [(None, None), (None, None)]
-        assert not [*Crosstalk(overlap=3).evaluate(by_then)]
 
 
 class TestSpeech:

@@ -272,25 +272,6 @@ class TestWhatIsStillDueRightBeforeARemoval:
             assert room.recorder.outcomes() == [("C", "void"), ("B", "removed")]
 
     @virtual
-    async def test_still_one_whose_group_another_has_left_for_another_reason(self) -> None:
-        """Two agents were superseded by a third that has to leave too. One of them has lived for too long anyway."""
-        async with FakeRoom(house(duplicates=None)) as room:
-            for identity, name in (("A", "assistant"), ("B", "assistant"), ("C", "billing")):
-                room.join(identity, name)
-            await asyncio.sleep(20)
-            room.configure(
-                house(
-                    duplicates=None,
-                    superseded={"by": {"assistant": ["billing"]}},
-                    deny_list={"agent_names": ["billing"], "grace": 10},
-                    max_lifetime={"limit": 10, "only": {"identity": ["A"]}},
-                )
-            )
-            await asyncio.sleep(5)
-
-            assert sorted(room.recorder.outcomes()) == [("A", "removed"), ("B", "removed"), ("C", "removed")]
-
-    @virtual
     async def test_not_an_avatar_that_has_become_exempt(self) -> None:
         """Even though its principal must leave, and its removal has not gone out yet."""
         async with FakeRoom() as room:

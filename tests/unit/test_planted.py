@@ -23,12 +23,14 @@ from bouncer.ports import Says, Trouble
 from bouncer.room import in_order
 from bouncer.testing import agent, room
 from policies import BUILTIN
+from policies.crosstalk import Crosstalk
 from policies.idle_timeout import IdleTimeout
 from policies.stuck_state import StuckState
 from tests import told
 from tests.bench import Bench
 from tests.fake import FakeRoom
 from tests.unit.test_handover import STRICT, comes
+from tests.unit.test_patrol import house
 from tests.virtual import virtual
 
 ANA = ParticipantInfo(identity="ana")
@@ -221,6 +223,39 @@ def test_the_state_of_an_agent_is_no_work_in_that_state() -> None:
     (verdict,) = StuckState(limits={"speaking": 3}).evaluate(house)
 
     assert not verdict.doubt
+
+
+def test_what_agents_said_of_themselves_counts_no_more_once_they_are_heard() -> None:
+    """Two interpreters that each speak to one listener can't be heard, and don't talk over each other."""
+    interpreters = (Joined(5, told.agent(name, audio=True)) for name in "AB")
+    tracker = told.tracked(*interpreters, *(told.state(6, "speaking", f"PA_{name}") for name in "AB"))
+    spoke = tracker.room().agents
+    tracker.configure(10, hears=True)
+    by_then = tracker.room()
+
+    assert [(p.speaking_since, p.chatting_since) for p in spoke] == [(6, 6), (6, 6)]
+    assert [(p.speaking_since, p.chatting_since) for p in by_then.agents] == [(None, None), (None, None)]
+    assert not [*Crosstalk(overlap=3).evaluate(by_then)]
+
+
+@virtual
+async def test_one_of_a_group_stays_due_though_another_leaves_for_another_reason() -> None:
+    """Two agents were superseded by a third that has to leave too. One of them has lived for too long anyway."""
+    async with FakeRoom(house(duplicates=None)) as guarded:
+        for identity, name in (("A", "assistant"), ("B", "assistant"), ("C", "billing")):
+            guarded.join(identity, name)
+        await asyncio.sleep(20)
+        guarded.configure(
+            house(
+                duplicates=None,
+                superseded={"by": {"assistant": ["billing"]}},
+                deny_list={"agent_names": ["billing"], "grace": 10},
+                max_lifetime={"limit": 10, "only": {"identity": ["A"]}},
+            )
+        )
+        await asyncio.sleep(5)
+
+        assert sorted(guarded.recorder.outcomes()) == [("A", "removed"), ("B", "removed"), ("C", "removed")]
 
 
 def test_who_learns_nothing_claims_nothing() -> None:
