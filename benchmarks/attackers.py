@@ -4,8 +4,8 @@ It writes the room's name when the attack begins, and at the end of its input ho
 a process of its own it slows neither the other attackers nor the one that measures.
 
 Each attack is many times what the limits let through, and no more: attackers, server and worker share the machine, and
-where they fill it, everything is late because of that, and nothing is learned of the worker. No one but the attackers
-is in these rooms, for the same reason.
+where they fill it, everything is late because of that, and nothing is learned of the worker. For the same reason no one
+but the attackers is in these rooms, and they give way to what is measured, as if they had machines of their own.
 """
 
 import asyncio
@@ -43,6 +43,8 @@ EMPTY = 3600
 """Seconds that a room stays open while only agents are there."""
 LIMIT = 60.0
 """Seconds for an attack to begin, or to end."""
+GIVE_WAY = 19
+"""The niceness that lets all others go first."""
 
 Change = Callable[[int], Awaitable[Any]]
 """Makes the change of that number."""
@@ -180,6 +182,7 @@ def _say(what: object) -> None:
 
 async def main(name: str) -> None:
     """Attack a room until the end of the input."""
+    os.nice(GIVE_WAY)
     server = given_server(lambda _: None)
     if server is None:
         raise LookupError("the environment names no server")
