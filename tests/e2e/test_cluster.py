@@ -70,6 +70,13 @@ class Landscape:
         """Return True if a worker has guarded a room."""
         return any((line["message"], line.get("lk.pii.room_name")) == ("guarding", room.room) for line in guard.log)
 
+    async def has_one_bouncer(self, room: World, old: Sequence[Worker]) -> bool:
+        """Return True if exactly one bouncer is in the room, which guards it, and none of the old workers runs it."""
+        listed = (await room.listed()).values()
+        bouncers = [info for info in listed if info.attributes.get("lk.agent_name") == "bouncer"]
+        guarding = len(bouncers) == 1 and bool(bouncers[0].attributes.get("bouncer.guarding"))
+        return guarding and any(self.guards(guard, room) for guard in self.workers if guard not in old)
+
     def said(self, room: World) -> str:
         """Return what each worker has logged of a room, to explain a failure."""
         return "\n".join(
@@ -251,9 +258,12 @@ async def test_a_rolling_deploy(landscape: Landscape, capsys: pytest.CaptureFixt
     await asyncio.gather(*busy)
 
     for world in worlds:
-        said = partial(landscape.said, world)
-        await world.until(partial(one_bouncer, world), "it has one bouncer", within=LIMIT, instead=said)
-        assert any(landscape.guards(guard, world) for guard in landscape.workers if guard not in old), said()
+        await world.until(
+            partial(landscape.has_one_bouncer, world, old),
+            "it has one bouncer, of a new worker",
+            within=LIMIT,
+            instead=partial(landscape.said, world),
+        )
     await asyncio.gather(*(room.evicts() for room in acting))
     watching.cancel()
     with suppress(asyncio.CancelledError):
@@ -268,9 +278,3 @@ async def test_a_rolling_deploy(landscape: Landscape, capsys: pytest.CaptureFixt
             f"no bouncer guarded a room {unguarded} of {gaps.looks} looks at each",
             end="",
         )
-
-
-async def one_bouncer(world: World) -> bool:
-    """Return True if exactly one bouncer is in the room, and it guards it."""
-    bouncers = [info for info in (await world.listed()).values() if info.attributes.get("lk.agent_name") == "bouncer"]
-    return len(bouncers) == 1 and bool(bouncers[0].attributes.get("bouncer.guarding"))
