@@ -1,4 +1,4 @@
-"""Whether a worker or a command can start: each thing that is wrong in one line, with the variable to make it right."""
+"""What keeps a worker or a command from starting: each in one line, with the variable to make it right."""
 
 import time
 import warnings

@@ -90,7 +90,7 @@ class Exempt(BaseModel):
     metadata: Globs = ()
     """Globs on the participant's metadata."""
     dispatched_only: bool = _GUARDS.dispatched_only
-    """Whether an agent name counts only if its dispatch gives it, and not if an agent calls itself so."""
+    """If true, an agent name counts only if its dispatch gives it, and not if an agent calls itself so."""
 
     def selectors(self) -> tuple[Selector, ...]:
         """Return a selector for each of the keys that are given, besides identity and agent name."""
@@ -134,7 +134,7 @@ class EvictionSection(BaseModel):
     max_per_minute: Count = _GUARDS.max_per_minute
     """How many removals a room may see in any minute."""
     keep_last_agent: bool = _GUARDS.keep_last_agent
-    """Whether the last agent stays while a human is in the room."""
+    """If true, the last agent stays while a human is in the room."""
 
 
 class Bouncer(BaseModel):
@@ -167,7 +167,7 @@ class Bouncer(BaseModel):
     reconcile: Annotated[float, Ge(1), Le(3600)] = 15.0
     """Seconds between two looks at the server's list of participants."""
     announce: bool = True
-    """Whether the room is told what is done, on the data topic `bouncer`."""
+    """If true, the room is told what is done, on the data topic `bouncer`."""
 
 
 class CommonOptions(BaseModel):

@@ -76,7 +76,7 @@ class RecordingSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The worker's own settings; README has the table."""
+    """The worker's own settings; docs/reference/environment.md has the table."""
 
     credentials: Credentials = Credentials()
     """Empty where the environment has none: then the worker's command line has to give them."""

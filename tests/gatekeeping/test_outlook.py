@@ -1,4 +1,4 @@
-"""Whether a room needs a bouncer, as webhooks and lists show it: LiveKit's own messages in, the answer out."""
+"""Rooms that need a bouncer, as webhooks and lists show it: LiveKit's own messages in, the answer out."""
 
 import json
 from typing import Any
