@@ -370,7 +370,7 @@ def _last_agent(findings: Iterable[Finding], room: Room, guards: Guards, now: In
     for f in findings:
         if f.rule.action == "evict" and f.verdict.due <= now and _held(f, guards, now) is None:
             first.setdefault(f.participant.sid, f.verdict.due)
-    agents = [a for a in room.agents if not (guards.exempts(a, now) or a.principal_left_at is not None)]
+    agents = [a for a in room.agents if not (guards.exempts(a, now) or a.orphaned)]
     if not agents or any(agent.sid not in first for agent in agents):
         return ""
     return min(agents, key=lambda agent: (-first[agent.sid], agent.age)).sid

@@ -129,6 +129,11 @@ class Member:
         return agent and not info.simulated
 
     @property
+    def of_crowd(self) -> bool:
+        """True if nothing shows that it is more than a person: what agents may do hardly depends on its past."""
+        return not (self.agent_by_grant or self.on_behalf_of or self.jobs)
+
+    @property
     def claims_principal(self) -> bool:
         """True if it says that it is an avatar, and nothing known about it says otherwise."""
         return (

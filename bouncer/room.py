@@ -25,6 +25,8 @@ LATE = 2.0
 """Seconds by which news of what is heard is dated back at most. A verdict that hearing decides is due that much later,
 and rests on what was heard before: so nothing that is told after it came due takes it back."""
 
+STAY_WITHIN = 20.0
+"""Seconds within which an identity that is back continues its stay. LiveKit lists a lost connection about as long."""
 WAIT_FOR_LIFE = 25.0
 """Seconds for which LiveKit may list a killed agent, and a little more: 20 to 23 s were measured."""
 
@@ -168,6 +170,11 @@ class Participant:
     def is_agent(self) -> bool:
         """True for an ordinary agent, the kind that policies judge."""
         return self.role is Role.AGENT
+
+    @property
+    def orphaned(self) -> bool:
+        """True for an avatar whose principal has left. It is judged as an agent, and is not one more agent."""
+        return self.principal_left_at is not None
 
     @property
     def evictable(self) -> bool:

@@ -34,7 +34,7 @@ from bouncer.events import (
     Transcribed,
 )
 from bouncer.people import Member, Named, People, introduce, shortened
-from bouncer.room import ALIVE_WITHIN, Age, Instant, Participant, Role, Room
+from bouncer.room import ALIVE_WITHIN, STAY_WITHIN, Age, Instant, Participant, Role, Room
 from bouncer.selectors import named_in_nfc
 
 STATE_ATTRIBUTE = "lk.agent.state"
@@ -46,10 +46,9 @@ ANNOUNCED_WITHIN = 3.0
 """Seconds by which LiveKit's announcements of a participant that publishes nothing are late at most."""
 RECENT = 10.0
 """Seconds for which speech that has ended still counts where it made an agent due: longer than an eviction takes."""
-STAY_WITHIN = 20.0
-"""Seconds within which an identity that is back continues its stay. LiveKit lists a lost connection about as long."""
 MAX_DEPARTED = 1024
-"""How many of those who left are remembered, in case they are back with the same sid after a reconnect."""
+"""How many of those who left are remembered, in case they are back with the same sid after a reconnect. Of more, people
+are forgotten first: in a reconnect of ours a crowd leaves too, and what agents may do depends on how old they are."""
 
 
 @dataclass(slots=True)
@@ -532,9 +531,11 @@ class Tracker:
         self._departed[sid] = known
         self._last[known.member.info.identity] = sid
         if len(self._departed) > MAX_DEPARTED:
-            forgotten, other = self._departed.popitem(last=False)
-            if self._last.get(other.member.info.identity) == forgotten:
-                del self._last[other.member.info.identity]
+            crowd = (sid for sid, gone in self._departed.items() if gone.member.of_crowd)
+            forgotten = next(crowd, next(iter(self._departed)))
+            identity = self._departed.pop(forgotten).member.info.identity
+            if self._last.get(identity) == forgotten:
+                del self._last[identity]
 
 
 def _order(info: Info, after_ms: int) -> Age | None:
