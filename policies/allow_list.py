@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bouncer import Globs, Options, Role, Room, Seconds, Verdict, matches
+from bouncer import STAY_WITHIN, Globs, Options, Role, Room, Seconds, Verdict, matches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,6 +15,9 @@ class AllowList:
 
     What counts: the agent name. An agent without a name matches only `*`. What doesn't: its identity and its
     attributes. People are never affected and need no entry.
+
+    An avatar may be here if its principal may. Once that has left, the avatar stays for the 20 s in which the principal
+    may be back.
 
     What it won't notice: an agent that claims an allowed name. The name in the dispatch wins, but an agent that joined
     with its own token has no dispatch, so the name it gave itself counts.
@@ -37,4 +40,6 @@ class AllowList:
             if not matches(names.get(followed, agent.agent_name), self.agent_names):
                 unclear = followed and followed not in names
                 doubt = "it is the avatar of a participant that is no agent" if unclear else ""
-                yield Verdict(agent, agent.joined_at + self.grace, "is not on the list of allowed agents", doubt)
+                left_at = agent.principal_left_at
+                since = agent.joined_at if left_at is None else max(agent.joined_at, left_at + STAY_WITHIN)
+                yield Verdict(agent, since + self.grace, "is not on the list of allowed agents", doubt)

@@ -37,8 +37,9 @@ class Duplicates:
     removes the second agent, and then two of them answer one caller.
 
     What counts: agents with the same agent name, or the same `key`. Exempt agents count, and so do
-    agents that `only` leaves out. What doesn't: agents without a name, unless `unnamed` is true; agents that serve
-    different participants (job types JT_PUBLISHER and JT_PARTICIPANT), where one agent for each is the intended setup.
+    agents that `only` leaves out. What doesn't: agents without a name, unless `unnamed` is true; avatars, even
+    orphaned ones; agents that serve different participants (job types JT_PUBLISHER and JT_PARTICIPANT), where one agent
+    for each is the intended setup.
 
     LiveKit lists a killed agent for about 20 s while its replacement joins alongside. Of agents from the same dispatch,
     the newest is therefore the rightful one, whatever `keep` says. The replacement may also come from another dispatch.
@@ -82,7 +83,7 @@ class Duplicates:
 
     def evaluate(self, room: Room) -> Iterator[Verdict]:
         groups: defaultdict[tuple[str, ...], list[Participant]] = defaultdict(list)
-        for agent in room.agents:
+        for agent in (each for each in room.agents if not each.orphaned):
             values = tuple(_value(part, agent) for part in self._parts)
             if all(v or (self.unnamed and part == "agent_name") for part, v in zip(self._parts, values, strict=True)):
                 groups[*values, agent.serves].append(agent)

@@ -26,10 +26,11 @@ class MaxAgents:
 
     A cap, whatever the agents' names: it protects budgets, and stops a dispatcher that runs wild.
 
-    What counts: every agent, including exempt ones. What doesn't: people, avatars and bouncers. An agent that a newer
-    job of its dispatch has replaced counts last, so a restarted job is never one too many next to its own corpse. If an
-    older agent has shown no sign of life since a younger one joined, nor in the second before, the younger one may
-    replace it: LiveKit lists a killed agent for about 20 s. So it has `wait_for_life` seconds from joining.
+    What counts: every agent, including exempt ones. What doesn't: people, bouncers, and avatars, even orphaned ones. An
+    agent that a newer job of its dispatch has replaced counts last, so a restarted job is never one too many next to
+    its own corpse. If an older agent has shown no sign of life since a younger one joined, nor in the second before,
+    the younger one may replace it: LiveKit lists a killed agent for about 20 s. So it has `wait_for_life` seconds from
+    joining.
 
     Of agents with one name, those whose dispatch confirms it take precedence over those that only say so.
 
@@ -49,7 +50,7 @@ class MaxAgents:
     """Seconds that a younger agent has next to older ones that show no life, since it may replace them; 0: no wait."""
 
     def evaluate(self, room: Room) -> Iterator[Verdict]:
-        order = in_order(room.agents)
+        order = in_order(agent for agent in room.agents if not agent.orphaned)
         kept = order[: self.max]
         alive_at = min((agent.alive_at for agent in kept), default=inf)
         full = full_since((agent.joined_at for agent in order), self.max)

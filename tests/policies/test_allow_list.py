@@ -42,6 +42,15 @@ def test_an_agent_without_a_name_matches_only_what_matches_everything() -> None:
     assert verdicts(house, "*") == {}
 
 
+@pytest.mark.parametrize(("joined", "at"), [(10, 70), (69, 70), (80, 80)])
+def test_an_avatar_has_the_time_in_which_its_principal_may_be_back(joined: float, at: float) -> None:
+    """A connection that blinks orphans it for a moment; it has no name of its own."""
+    house = room(agent("V", joined=joined, principal_left_at=50))
+
+    assert verdicts(house, "assistant") == {"V": at}
+    assert verdicts(house, "assistant", grace=5) == {"V": at + 5}
+
+
 @pytest.mark.parametrize(
     "who",
     [

@@ -30,6 +30,7 @@ PAIR = [x("A", 10, alive=31), x("B", 30)]
 FOUR = [x(identity, joined, alive=9) for identity, joined in [("A", 1), ("B", 2), ("C", 3), ("D", 4)]]
 SERVING_ONE = [x("A", 1, alive=2, serves="ana"), x("B", 2, serves="ana")]
 UNNAMED = [agent("A", joined=1, alive=2), agent("B", joined=2), x("C", 3)]
+ORPHAN = agent("V", joined=0, alive=2, principal_left_at=1)
 DESKS = [
     x("A", 1, alive=2, attributes={"desk": "1"}),
     agent("B", "y", joined=2, attributes={"desk": "1"}),
@@ -52,6 +53,7 @@ DUE: list[Row] = [
     ("one that is still joining may never arrive", [x("A", 5), JOINING], {}, {}),
     ("two that serve one participant", SERVING_ONE, {}, {"B": 4}),
     ("without a name, if asked, but not with named ones", UNNAMED, {"unnamed": True}, {"B": 4}),
+    ("nor with the avatar of an agent that is gone", [ORPHAN, UNNAMED[0]], {"unnamed": True}, {}),
     ("an attribute as the key", DESKS, {"key": "attribute:desk"}, {"B": 4}),
     ("the grace counts from when both have the same metadata", DATED, {"key": "metadata"}, {"B": 52}),
     ("of long metadata only the beginning is kept, and the rest may differ", LONG, {"key": "metadata"}, {}),

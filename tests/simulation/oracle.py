@@ -36,6 +36,8 @@ LACKED_FOR = 2.5
 """Seconds in which another list shows that one is gone which a list lacked."""
 ALIVE_WITHIN = 1.0
 """Seconds before another's joining in which a sign of life shows that an agent is no corpse."""
+STAY_WITHIN = 20.0
+"""Seconds in which one that has left may be back."""
 SENT_LATELY = 20.0
 """Seconds that evictions of one decision may take: 3 s a call, and 3.5 s for an agent to leave."""
 HUMANS = {Kind.STANDARD, Kind.SIP, Kind.CONNECTOR, Kind.BRIDGE}
@@ -193,7 +195,9 @@ class View:
         return [
             k
             for k in self.group
-            if value(k) == value(who) and (value(who)[0] or (rule["unnamed"] and key == "agent_name"))
+            if not self.orphan(k)
+            and value(k) == value(who)
+            and (value(who)[0] or (rule["unnamed"] and key == "agent_name"))
         ]
 
     def surplus(
@@ -312,7 +316,8 @@ def allow_list(view: View, rule: Rule, who: Known) -> Iterator[float]:
     if view.attached(who):
         judged = next((k for k in view.agents if k.member.identity == view.claims(who)), None)
     if judged and not matches(judged.agent_name, rule["agent_names"]):
-        yield who.since + rule["grace"]
+        since = orphaned_at(view, who) + STAY_WITHIN if view.orphan(who) else who.since
+        yield max(who.since, since) + rule["grace"]
 
 
 def crosstalk(view: View, rule: Rule, who: Known) -> Iterator[float]:
@@ -419,7 +424,7 @@ def _chatted(view: View, rule: Rule, who: Known, speeches: list[Speech], before:
 
 def max_agents(view: View, rule: Rule, who: Known) -> Iterator[float]:
     """There are enough."""
-    yield from view.surplus(who, view.group, rule)
+    yield from view.surplus(who, [k for k in view.group if not view.orphan(k)], rule)
 
 
 def max_lifetime(view: View, rule: Rule, who: Known) -> Iterator[float]:  # noqa: ARG001 - as all of them
@@ -448,12 +453,16 @@ def no_return(view: View, rule: Rule, who: Known) -> Iterator[float]:
 
 def orphaned_avatar(view: View, rule: Rule, who: Known) -> Iterator[float]:
     """The agent whose avatar it is, is gone."""
-    principal = view.claims(who)
-    if principal and view.first_of(who) and not view.attached(who):
-        agents = [k for k in view.all if k.member.identity == principal and not view.claims(k)]
-        gone = [view.left_at(k) for k in agents if k.member.left_at is not None]
-        seen_at = who.told_at if view.told else who.since
-        yield view.watched(max([*gone, seen_at])) + rule["grace"]
+    if view.orphan(who):
+        yield orphaned_at(view, who) + rule["grace"]
+
+
+def orphaned_at(view: View, who: Known) -> float:
+    """Since when an orphaned avatar has been one."""
+    agents = [k for k in view.all if k.member.identity == view.claims(who) and not view.claims(k)]
+    gone = [view.left_at(k) for k in agents if k.member.left_at is not None]
+    seen_at = who.told_at if view.told else who.since
+    return view.watched(max([*gone, seen_at]))
 
 
 def stuck_state(view: View, rule: Rule, who: Known) -> Iterator[float]:
