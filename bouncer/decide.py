@@ -316,6 +316,7 @@ def _findings(rule: Rule, room: Room) -> list[Finding]:
         doubt = str(verdict.doubt) or ("" if rule.judges_avatars or not who.contested else CONTESTED)
         # An attribute that brings an agent under the rule gives it as much time as joining does.
         due = verdict.due if since <= who.joined_at else max(verdict.due, since + rule.gives)
+        due = max(due, who.stay_known_at)
         plain = Verdict(who, due, str(verdict.reason), doubt)
         known = earliest.get(who.sid)
         if known is None or plain.due < known.due:

@@ -128,6 +128,8 @@ class Participant:
     """True if its state is ACTIVE. A participant that is still JOINING is not judged."""
     joined_at: Instant = 0.0
     """When its stay began: the server's date, as far as it fits what we saw. A reconnect within 20 s continues it."""
+    stay_known_at: Instant = 0.0
+    """From when on its stay is known to go on, if a new job could have its identity: nothing is due before that."""
     joined_ms: int = 0
     """When this connection joined, as the server wrote it: milliseconds of its clock."""
     age: Age = (0, 0, "")

@@ -34,7 +34,7 @@ from bouncer.events import (
     Transcribed,
 )
 from bouncer.people import Member, Named, People, introduce, shortened
-from bouncer.room import ALIVE_WITHIN, STAY_WITHIN, Age, Instant, Participant, Role, Room
+from bouncer.room import ALIVE_WITHIN, JOB_IDENTITY, JOB_KNOWN_IN, STAY_WITHIN, Age, Instant, Participant, Role, Room
 from bouncer.selectors import named_in_nfc
 
 STATE_ATTRIBUTE = "lk.agent.state"
@@ -46,6 +46,8 @@ ANNOUNCED_WITHIN = 3.0
 """Seconds by which LiveKit's announcements of a participant that publishes nothing are late at most."""
 RECENT = 10.0
 """Seconds for which speech that has ended still counts where it made an agent due: longer than an eviction takes."""
+DOUBTED_EVERY = 60.0
+"""Seconds in which no second reconnect gives an agent the time in which its job may turn out to be a new one."""
 MAX_DEPARTED = 1024
 """How many of those who left are remembered, in case they are back with the same sid after a reconnect. Of more, people
 are forgotten first: in a reconnect of ours a crowd leaves too, and what agents may do depends on how old they are."""
@@ -65,7 +67,7 @@ class _Connection:
     after_ms: int = 0
     """The milliseconds of the youngest participant of which we saw that it came before this one."""
     earlier_jobs: frozenset[str] | None = None
-    """The jobs of the earlier connection whose stay it continues; None if it continues none."""
+    """The jobs of the earlier connections whose stay it continues; None if it continues none."""
     told_at: Instant = 0.0
     """As of when it was last shown; a list that was requested earlier knows less."""
     shown: Info | None = None
@@ -316,6 +318,7 @@ class Tracker:
             principal=self._participant(principal, avatars=False) if principal else None,
             active=info.active,
             joined_at=member.since,
+            stay_known_at=member.stay_known_at,
             joined_ms=info.joined_ms,
             age=member.age,
             alive_at=known.alive_at,
@@ -428,13 +431,18 @@ class Tracker:
             alike = info.kind is before.info.kind and member.claimed_name == before.claimed_name
             recent = at - earlier.left_at <= STAY_WITHIN
             if alike and recent and self._evicted_at.get(info.identity, float("-inf")) <= earlier.first_at:
-                self._continue_stay(known, earlier)
+                self._continue_stay(known, earlier, at)
         return known
 
-    def _continue_stay(self, known: _Connection, earlier: _Connection) -> None:
+    def _continue_stay(self, known: _Connection, earlier: _Connection, at: Instant) -> None:
         """Let a connection continue the stay of an earlier one: neither its time nor its place begins again."""
         member, voice, before = known.member, known.voice, earlier.voice
-        known.earlier_jobs = frozenset(job.job for job in earlier.member.jobs)
+        known.earlier_jobs = frozenset(job.job for job in earlier.member.jobs) | (earlier.earlier_jobs or frozenset())
+        if known.earlier_jobs and not member.identity.startswith(JOB_IDENTITY):
+            # It may be a new job, which isn't listed yet. One that reconnects again and again gains nothing by that.
+            doubted_at = earlier.member.stay_known_at
+            again = doubted_at and at < doubted_at + DOUBTED_EVERY
+            member.stay_known_at = doubted_at if again else at + JOB_KNOWN_IN
         known.alive_at = max(known.alive_at, earlier.alive_at)
         member.continue_stay(earlier.member)
         voice.active_at, voice.worked, voice.reacted_at = before.active_at, before.worked, before.reacted_at
@@ -446,6 +454,7 @@ class Tracker:
             member, info = known.member, known.member.info
             known.earlier_jobs = known.made = None
             member.since, member.order = info.joined_at, _order(info, known.after_ms)
+            member.stay_known_at = 0.0
             known.voice.active_at = max(known.voice.active_at, info.joined_at)
 
     def _date(self, known: _Connection, info: Info) -> None:

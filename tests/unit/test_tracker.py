@@ -268,6 +268,20 @@ class TestStays:
         assert who("A", *before, dispatched(25, first)).joined_at == 1
         assert who("A", *before, dispatched(25, first, second)).joined_at == 15
 
+    def test_a_job_that_may_be_a_new_one_is_given_the_time_to_be_listed(self) -> None:
+        """Only if its worker chose the identity, and once a minute: it may reconnect again and again."""
+        events: list[Event] = [Joined(1, self.OLD), dispatched(8, job("A", "x", "AD_1"))]
+        last, known = "PA_A", []
+        for at in (15, 20, 84):
+            events += [Left(at - 1, last), self.back(at)]
+            last = f"PA_{at}"
+            known.append(who("A", *events).stay_known_at)
+        new = dispatched(90, job("A", "x", "AD_1"), replace(job("A", "x", "AD_2"), job="AJ_2"))
+
+        assert known == [22.5, 22.5, 91.5]
+        assert who("A", *events, new).stay_known_at == 0
+        assert who("A", Joined(1, self.OLD), Left(14, "PA_A"), self.back()).stay_known_at == 0
+
     def test_an_attribute_that_is_another_by_now_has_its_own_date(self) -> None:
         """A grace that counts from an attribute isn't cut short."""
         same, other = self.back(attributes={"desk": "1"}), self.back(attributes={"desk": "2"})
