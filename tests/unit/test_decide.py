@@ -712,14 +712,6 @@ class TestDoubt:
         assert (told(decision.reports), held(decision)) == ([("A", "idle_timeout")], set())
 
 
-def test_nothing_is_due_before_it_is_known_whose_stay_goes_on() -> None:
-    """An agent that is back may be a new job with the identity of an old one."""
-    house = room(agent("A", stay_known_at=107), human("H"))
-
-    assert (evicted(at(106, house, OLD)), at(106, house, OLD).wake_at) == ({}, 107)
-    assert evicted(at(107, house, OLD)) == {"A": "max_lifetime"}
-
-
 def test_what_comes_is_listed_by_date_and_the_first_of_it_wakes() -> None:
     """Countdowns can be shown from it."""
     house = room(agent("A", joined=30), agent("B", joined=10))

@@ -13,10 +13,11 @@ from bouncer.adapter.clock import ServerClock
 from bouncer.adapter.records import listed_job
 from bouncer.configuration.load import load
 from bouncer.configuration.model import DISPATCH, ROOM, ConfigError, Layer
-from bouncer.decide import Finding, Outcome
+from bouncer.decide import Finding, Guards, Ledger, Outcome, decide
 from bouncer.events import Joined, Left, RemovalSent
 from bouncer.guard.history import History
 from bouncer.guard.schedule import POSTPONED_FOR, SURPLUS_FOR, Listing
+from bouncer.guard.watch import ListParticipants, Standing
 from bouncer.people import People, introduce
 from bouncer.policy import Rule
 from bouncer.ports import Says, Trouble
@@ -25,12 +26,14 @@ from bouncer.testing import agent, room
 from policies import BUILTIN
 from policies.crosstalk import Crosstalk
 from policies.idle_timeout import IdleTimeout
+from policies.max_lifetime import MaxLifetime
 from policies.stuck_state import StuckState
 from tests import told
 from tests.bench import Bench
 from tests.fake import FakeRoom
 from tests.unit.test_handover import STRICT, comes
 from tests.unit.test_patrol import house
+from tests.unit.test_watch_bouncers import comes as comes_before
 from tests.virtual import virtual
 
 ANA = ParticipantInfo(identity="ana")
@@ -256,6 +259,38 @@ async def test_one_of_a_group_stays_due_though_another_leaves_for_another_reason
         await asyncio.sleep(5)
 
         assert sorted(guarded.recorder.outcomes()) == [("A", "removed"), ("B", "removed"), ("C", "removed")]
+
+
+def test_agents_are_not_forgotten_because_a_crowd_leaves() -> None:
+    """In a reconnect of ours everyone does. The older agent stays the older one, and its time goes on."""
+    crowd = (told.info(f"H{i}", 2) for i in range(100))
+    everyone = (told.agent("A", "assistant", 1), *crowd, told.agent("B", "assistant", 3))
+    joined, again = (Joined(3, each) for each in everyone), told.reconnected(100, *everyone)
+    with patch("bouncer.tracker.MAX_DEPARTED", 50):
+        found = told.house(*joined, told.listed(50, *everyone), *again)
+
+    assert [(p.identity, p.joined_at) for p in found.agents] == [("A", 1), ("B", 3)]
+
+
+def test_nothing_is_due_before_it_is_known_whose_stay_goes_on() -> None:
+    """An agent that is back may be a new job with the identity of an old one."""
+    house, rules = room(agent("A", stay_known_at=107)), (Rule(policy=MaxLifetime(limit=100)),)
+    early, late = (decide(house, rules, Guards(), now, Ledger()) for now in (106, 107))
+
+    assert (early.evictions, early.wake_at, len(late.evictions)) == ((), 107, 1)
+
+
+def test_a_list_follows_a_reconnect_at_once() -> None:
+    """What happened meanwhile is told by no event, and for a bouncer that stands by not even by a later one."""
+    bench = Bench()
+    comes_before(bench, "elder", joined=-10)
+    bench.until(61)
+    bench.disconnects()
+    bench.reconnects()
+    bench.until(62)
+
+    assert bench.watch.standing is Standing.STANDING_BY
+    assert [at for at in bench.made(ListParticipants) if at > 60.5]
 
 
 def test_who_learns_nothing_claims_nothing() -> None:

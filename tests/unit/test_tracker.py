@@ -475,14 +475,6 @@ class TestReconnecting:
         assert len(room.agents) == len(everyone)
         assert sum(not p.unseen for p in room.agents) == few_remembered
 
-    def test_in_a_crowd(self, few_remembered: int) -> None:
-        """People are forgotten first: the older agent stays the older one, and its time goes on."""
-        crowd = (info(f"H{i}", 2) for i in range(2 * few_remembered))
-        everyone = (agent("A", "assistant", 1), *crowd, agent("B", "assistant", 3))
-        room = house(*(Joined(3, each) for each in everyone), listed(50, *everyone), *reconnected(100, *everyone))
-
-        assert [(p.identity, p.joined_at) for p in room.agents] == [("A", 1), ("B", 3)]
-
 
 class TestEvicted:
     """`evicted_at`: when removals were sent, by identity."""
