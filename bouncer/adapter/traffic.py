@@ -42,8 +42,8 @@ APART = 0.25
 """Seconds between two events of one kind about one participant; the last of those between is told after them."""
 EARLY = 64
 """Identities that are remembered as active before they are announced."""
-STREAMS = 512
-"""Streams of a room that are remembered. Once one is forgotten, its chunks count as text of their sender."""
+STREAMS = 64
+"""Streams under each name that are remembered. Once one is forgotten, its chunks count as text of their sender."""
 
 
 class Throttle:
@@ -90,6 +90,59 @@ class _Stream:
     active: bool = True
     """False if it is not the agent's own doing, but only a sign of life."""
 
+    @property
+    def is_plain(self) -> bool:
+        """True if its chunks are no more than text of their sender, as those of an unknown stream are."""
+        return self.channel is Channel.TEXT and self.active and not self.transcription
+
+
+class _Streams:
+    """The streams that are remembered. Each name has a share of its own, so no participant takes another's place."""
+
+    def __init__(self, room: rtc.Room) -> None:
+        self._room = room
+        self._shares: dict[str, OrderedDict[str, _Stream]] = {}
+        """By the name that a stream is sent in and its id; the one that was silent for longest is the first."""
+        self._names: dict[str, str] = {}
+        """By a stream's id, the first name that it was opened in: a transcriber's chunks come under another one."""
+
+    def remember(self, stream_id: str, stream: _Stream) -> None:
+        """Keep a stream in the share of its name."""
+        name = stream.identity
+        if name not in self._shares:
+            self._forget_the_absent()
+        share = self._shares.setdefault(name, OrderedDict())
+        share[stream_id] = stream
+        self._names.setdefault(stream_id, name)
+        if len(share) > STREAMS:
+            oldest, _ = share.popitem(last=False)
+            self._forget_name(oldest, name)
+
+    def find(self, writer: str, stream_id: str) -> _Stream | None:
+        """Return the stream that a chunk belongs to: the writer's own, or else the one in another's name."""
+        name = writer if stream_id in self._shares.get(writer, ()) else self._names.get(stream_id)
+        if name is None:
+            return None
+        share = self._shares[name]
+        share.move_to_end(stream_id)
+        return share[stream_id]
+
+    def forget(self, name: str) -> None:
+        """Drop the share of a participant that has left."""
+        for stream_id in self._shares.pop(name, ()):
+            self._forget_name(stream_id, name)
+
+    def _forget_the_absent(self) -> None:
+        """Drop the shares of names that aren't in the room, if there are more than participants can bring early."""
+        here = self._room.remote_participants
+        if len(self._shares) >= len(here) + EARLY:
+            for name in [name for name in self._shares if name not in here]:
+                self.forget(name)
+
+    def _forget_name(self, stream_id: str, name: str) -> None:
+        if self._names.get(stream_id) == name:
+            del self._names[stream_id]
+
 
 class Traffic:
     """Watches one room, from before it is connected until its job ends."""
@@ -100,7 +153,7 @@ class Traffic:
         self._tell = tell
         self._loop = asyncio.get_running_loop()
         self._throttle = Throttle(tell)
-        self._streams: OrderedDict[str, _Stream] = OrderedDict()
+        self._streams = _Streams(room)
         self._data_tracks: dict[str, dict[str, Publication]] = {}
         """By the publisher's identity and the track's sid."""
         self._early: dict[str, Channel] = {}
@@ -141,6 +194,7 @@ class Traffic:
 
     def _left(self, participant: rtc.RemoteParticipant) -> None:
         self._throttle.forget(participant.sid)
+        self._streams.forget(participant.identity)
         self._tell(Left(self._loop.time(), participant.sid))
 
     def _attributes_changed(self, _: dict[str, str], participant: rtc.Participant) -> None:
@@ -196,15 +250,14 @@ class Traffic:
         channel = Channel.BYTES if header.HasField("byte_header") else Channel.TEXT
         transcription, active = header.topic == TRANSCRIPTION, header.topic != SESSION
         stream = _Stream(identity, channel, transcription=transcription, active=active)
-        self._streams[header.stream_id] = stream
-        if len(self._streams) > STREAMS:
-            self._streams.popitem(last=False)
+        if not stream.is_plain:
+            self._streams.remember(header.stream_id, stream)
         if header.HasField("total_length"):
             self._written(stream)
 
     def _stream_continued(self, identity: str, stream_id: str) -> None:
         """Take in a piece of a stream, which names its sender even if the stream is sent in another's name."""
-        stream = self._streams.get(stream_id) or _Stream(identity, Channel.TEXT, transcription=False)
+        stream = self._streams.find(identity, stream_id) or _Stream(identity, Channel.TEXT, transcription=False)
         self._written(stream, writer=identity)
 
     def _written(self, stream: _Stream, *, writer: str = "") -> None:
