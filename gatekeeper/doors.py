@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
+from bouncer.guard.schedule import Backoff
 from bouncer.ports import ApiError, Trouble
 from bouncer.room import Instant
 from gatekeeper.budget import Budget
@@ -49,8 +50,8 @@ READS = 20
 """Calls in flight that only read about one room."""
 TOGETHER = 100
 """Rooms that one list asks about by name."""
-PAUSE = (2.0, 40.0)
-"""First and longest pause in seconds after a lost bouncer or a failed dispatch; doubled each time."""
+PAUSES = Backoff(2.0, 40.0)
+"""After a lost bouncer or a failed dispatch."""
 CALM = 60.0
 """Seconds for which a room has to be guarded before its next pause is the first one again."""
 BARREN = 60.0
@@ -63,8 +64,10 @@ CLOSED_FOR = 60.0
 """Seconds for which a closed room's sid is remembered."""
 MISSING = (1.0, 3)
 """Seconds between two lists for a room that only webhooks show, and how many may miss it before it is forgotten."""
-AWAY = (1.0, 15.0, 60.0)
-"""Seconds before the next list if LiveKit doesn't answer: the first, the longest, and the longest if it denies."""
+AWAY = Backoff(1.0, 15.0)
+"""Before the next list if LiveKit doesn't answer."""
+DENYING = Backoff(1.0, 60.0)
+"""Before the next list if it denies this one."""
 QUIET = 10.0
 """Seconds without calls after LiveKit said that there were too many."""
 SETTLE = 0.02
@@ -470,10 +473,9 @@ class Doors:
         match command:
             case ListRooms(sids=()):
                 self._listing = False
-                first, longest, denying = AWAY
-                pause = min(first * 2.0 ** min(self._away, 10), denying if denied else longest)
                 self._away += 1
-                self._list_due = max(self._quiet_until, now + pause * (0.8 + 0.4 * self._jitter()))
+                pause = (DENYING if denied else AWAY).pause(self._away, self._jitter())
+                self._list_due = max(self._quiet_until, now + pause)
                 return
             case ListRooms():
                 sids = command.sids
@@ -554,7 +556,7 @@ class Doors:
                 if door.standing in (Standing.DISPATCHED, Standing.REFUSED):
                     door.failures = 0
                 if door.standing is Standing.REFUSED:
-                    self._wake(door, min(door.due, now + PAUSE[0] * self._jitter()))
+                    self._wake(door, min(door.due, now + PAUSES.first * self._jitter()))
         self._taken_at = now
 
     def _departed(self, door: Door, bouncer: Bouncer, now: Instant) -> None:
@@ -604,10 +606,8 @@ class Doors:
         if before in (Standing.GUARDED, Standing.UNWANTED, Standing.UNNEEDED):
             door.wanted_at = now
         if door.standing in (Standing.LOST, Standing.REFUSED):
-            first, longest = PAUSE
-            pause = min(first * 2.0 ** min(door.failures, 10), longest)
-            self._wake(door, now + pause * (0.8 + 0.4 * self._jitter()))
             door.failures += 1
+            self._wake(door, now + PAUSES.pause(door.failures, self._jitter()))
         self._unqueue(door.sid)
         self._plan(door, now)
 

@@ -25,7 +25,7 @@ MUTANTS = (
         "self._checks[Standing.GUARDED][door.sid] = None",
         "pass",
     ),
-    mutant("no pause", f"{DOORS}._sign", "min(first * A, longest)", "0.0"),
+    mutant("no pause", f"{DOORS}._sign", "PAUSES.pause(A, B)", "0.0"),
     mutant("a closed room stays known", f"{DOORS}._lacking", "A or door.lacked >= lists", "False"),
     mutant("ignore the mode", f"{DOORS}._consider", "not door.chosen or door.ghost", "False"),
     mutant(
