@@ -115,9 +115,21 @@ def taken() -> Iterator[str]:
         ),
         pytest.param(
             FRAMEWORK,
+            {"LIVEKIT_API_SECRET": "a secret of more than 32 characters"},
+            "LIVEKIT_API_SECRET: isn't the secret of the key 'KEY' on the server at URL (it answers",
+            id="a secret, in the framework",
+        ),
+        pytest.param(
+            PLAIN,
             {"BOUNCER_PORT": "TAKEN"},
             "BOUNCER_PORT: *:TAKEN is in use; health needs a free port",
             id="a port in use",
+        ),
+        pytest.param(
+            FRAMEWORK,
+            {"BOUNCER_PORT": "TAKEN"},
+            "BOUNCER_PORT: *:TAKEN is in use; health needs a free port",
+            id="a port in use, in the framework",
         ),
         pytest.param(
             FRAMEWORK,
@@ -126,6 +138,9 @@ def taken() -> Iterator[str]:
             id="no host of this machine",
         ),
         pytest.param(PLAIN, {"LIVEKIT_URL": "LATE"}, "clock: this machine's is 360", id="a clock"),
+        pytest.param(
+            FRAMEWORK, {"LIVEKIT_URL": "LATE"}, "clock: this machine's is 360", id="a clock, in the framework"
+        ),
     ],
 )
 def test_bad_starts(
