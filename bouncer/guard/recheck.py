@@ -14,6 +14,11 @@ As decided: if a policy decides on several agents because of each other (`togeth
     Worked example: A and B are lone chatter. A's removal is sent, and A's last words end. B alone is no chatter, but
     A is gone because of us: as decided, the two still chat, and B is owed. It stays owed while a call fails or the
     budget is spent. An exemption, another configuration or a doubt ends that.
+
+Without the rule: an agent that leaves under the same rule, but would be evicted without that rule too, leaves in any
+    case. So it is gone, even before its removal is sent, except for agents that were decided on together with it.
+    Worked example: C, A and B are as above. C leaves, and by now `idle_timeout` would evict A too. So A goes, and B
+    is alone and stays, though A's removal hasn't been sent.
 """
 
 from collections.abc import Iterable, Mapping
