@@ -14,7 +14,7 @@ from bouncer.cli.terminal import REFUSED, err, misused, out, print_json
 from bouncer.plain import plain, why
 
 if TYPE_CHECKING:
-    from bouncer.configuration.model import Layer, Problem
+    from bouncer.configuration.model import Layer
 
 HEARS = {"level": "and takes any sound for speech", "speech": "with a voice detector"}
 """How a bouncer listens to the room, if it does."""
@@ -26,7 +26,9 @@ def check(
     files: Annotated[list[str], typer.Argument(metavar="FILE|-", help="Room metadata; - is the standard input.")],
     dispatch: Annotated[str, typer.Option(metavar="FILE", help="Dispatch metadata, the layer beneath it.")] = "",
     *,
-    strict: Annotated[bool, typer.Option("--strict", help="Refuse what is only a warning otherwise.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse warnings, and text that configures nothing.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Answer in JSON, an object for each file.")] = False,
 ) -> None:
     """Show what is in force in a room with this metadata and where each value comes from, or all that is wrong.
@@ -67,20 +69,21 @@ def check(
 def _answer(layers: "Sequence[Layer]", room: "Layer", *, strict: bool) -> dict[str, Any]:
     """Return what there is to say about a room's metadata, as JSON has it."""
     from bouncer.configuration.load import SILENT, load
-    from bouncer.configuration.model import KEY, ConfigError
+    from bouncer.configuration.model import KEY, ConfigError, Problem
     from bouncer.configuration.plugins import installed
     from policies import BUILTIN
 
-    def told(problems: "Iterable[Problem]") -> list[dict[str, str]]:
+    def told(problems: Iterable[Problem]) -> list[dict[str, str]]:
         return [{"layer": each.layer, "path": each.path, "message": each.message} for each in problems]
 
     try:
         config = load(layers, BUILTIN, installed())
     except ConfigError as error:
         return {"valid": False, "problems": told(error.problems)}
-    if strict and config.warnings:
-        return {"valid": False, "problems": told(config.warnings)}
-    ours = room.text.strip() != "" and room.name not in config.silent
+    idle = [Problem(room.name, "$", SILENT)] if room.name in config.silent else []
+    if strict and (config.warnings or idle):
+        return {"valid": False, "problems": told([*config.warnings, *idle])}
+    ours = room.text.strip() != "" and not idle
     return {
         "valid": True,
         "configures": ours,

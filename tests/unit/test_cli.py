@@ -87,6 +87,15 @@ class TestCheck:
         assert answers[0]["warnings"] == answers[1]["problems"]
         assert run("check", "--strict", "-", text=metadata(mode="off")).exit_code == 0
 
+    @pytest.mark.parametrize("text", ['{"topic": {"mode": "dry_run"}}', "{}", "a weekly call"])
+    def test_text_that_configures_nothing(self, text: str) -> None:
+        """It is another application's, and a note says so. `--strict` expects a configuration, or an empty file."""
+        said, refused = run("check", "-", text=text), run("check", "--strict", "-", text=text)
+
+        assert (said.exit_code, refused.exit_code, refused.stdout) == (0, 1, "")
+        assert all("has no key “bouncer”, so it configures nothing" in each.stderr for each in (said, refused))
+        assert run("check", "--strict", "-", text=" \n").exit_code == 0
+
     def test_several_files(self, tmp_path: Path) -> None:
         """Each is reported with its name. If one is refused, the status is 1."""
         good, bad = tmp_path / "good.json", tmp_path / "bad.json"
