@@ -12,8 +12,12 @@ from bouncer.selectors import Pattern, Selector
 
 LONG = 24 * 3600.0
 """Seconds beyond which milliseconds were probably meant."""
-_REGEX = re.compile(r"\.[*+]|^\^|\$$|\\[a-zA-Z.]|\(.*\|.*\)|\(\?")
+_REGEX = re.compile(r"\.[*+?]|^\^|\$$|\\[a-zA-Z.*?]|\||\(\?|\)[+?]|\][+{]|\{\d+(?:,\d*)?\}|^/.+/$")
 """What a glob hardly contains and a regular expression often does."""
+_BRACES = re.compile(r"\{[^{},]*,[^{}]*\}")
+_OPEN = re.compile(r"\[[^\[\]]*$")
+_PROSE = re.compile(r"\.(?:name|attributes|metadata)\b")
+"""Where a glob is on a text of any kind, in which commas and brackets are usual."""
 
 
 def questions(model: BaseModel, path: str) -> Iterator[tuple[str, str]]:
@@ -39,6 +43,12 @@ def _patterns(value: Any, path: str) -> Iterator[tuple[str, str]]:
     if isinstance(value, Pattern):
         if _REGEX.search(value):
             yield path, "looks like a regular expression, but is a glob: `*` any text, `?` one character, `[ab]` either"
+        elif value != value.strip():
+            yield path, "begins or ends with a space, which has to match too"
+        elif not _PROSE.search(path) and (", " in value or _BRACES.search(value)):
+            yield path, "is one glob, with its commas and braces as they stand; for several globs, write several texts"
+        elif not _PROSE.search(path) and _OPEN.search(value):
+            yield path, "has no “]” for its “[”, which therefore stands for itself"
     elif isinstance(value, Selector):
         if not value.model_fields_set:
             yield path, "has no key: it matches no one"

@@ -715,6 +715,25 @@ class TestRefused:
             ({"policies": {"superseded": {"by": {"a.+": ["b"]}}}}, 'policies.superseded.by["a.+"]', "regular"),
             ({"people": {"also": {}}}, "people.also", "matches no one"),
             ({"avatars": [{"name": ["a\\d"]}]}, "avatars[0].name[0]", "regular"),
+            *(
+                ({"exempt": {"identity": [glob]}}, "exempt.identity[0]", words)
+                for words, globs in {
+                    "a regular expression": (
+                        "assistant|notetaker",
+                        "assistant[0-9]+",
+                        "assistant-[a-z]{3}",
+                        "a{3}",
+                        "assistant.?",
+                        "ass(istant)?",
+                        "/assistant/",
+                        "assistant\\*",
+                    ),
+                    "ends with a space": (" assistant", "assistant\n"),
+                    "is one glob": ("a, b", "{a,b}*"),
+                    "has no “]”": ("[assistant", "a[b]c["),
+                }.items()
+                for glob in globs
+            ),
         ],
     )
     def test_a_probable_mistake_is_a_warning(self, value: Any, path: str, words: str) -> None:
@@ -723,7 +742,9 @@ class TestRefused:
 
         assert (warning.layer, warning.path, words in warning.message) == (ROOM, f"$.bouncer.{path}", True), warning
 
-    @pytest.mark.parametrize("glob", ["recorder-*", "v1.2", "a?b", "[ab]*", "agent.name", "a$b", "a(b)", "x+", "a|b"])
+    @pytest.mark.parametrize(
+        "glob", ["recorder-*", "v1.2", "a?b", "[ab]*", "agent.name", "a$b", "a(b)", "x+", "{a}", "[[]a"]
+    )
     def test_a_usual_glob_is_no_mistake(self, glob: str) -> None:
         """False alarms teach people to ignore warnings."""
         assert not load((room(exempt={"identity": [glob]}),), BUILTIN).warnings
@@ -833,6 +854,16 @@ class TestBadInput:
         text = '{{"x": {}1{}, "bouncer": {{"mode": "off"}}}}'.format("[" * 500, "]" * 500)
 
         assert load((shared(text),), BUILTIN).mode == "off"
+
+    def test_names_and_metadata_have_commas_and_brackets(self) -> None:
+        """They are prose, or JSON."""
+        exempt = {
+            "name": ["Smith, Ann", "[AI"],
+            "metadata": ['*{"a":1,"b":2}*', '*["x", *'],
+            "attributes": {"a": "b, c"},
+        }
+
+        assert not load((room(exempt=exempt),), BUILTIN).warnings
 
     @pytest.mark.parametrize(
         "value",
