@@ -83,6 +83,7 @@ def load(layers: Sequence[Layer], registry: Sequence[type[Policy]], plugins: Plu
             alone, wrong = _validate(layer.name, _without_nulls(patch), policies)
             problems += wrong
             warnings += alone.warnings if alone else ()
+            warnings += _dropped(layer.name, merged, patch)
             merged = _merge_patch(merged, patch)
             merged_sources = _merge_patch(merged_sources, sources(patch, layer.name))
         except ConfigError as error:
@@ -216,6 +217,21 @@ def _merge_patch(target: Any, patch: Any) -> Any:
         else:
             merged[key] = _merge_patch(merged.get(key), value)
     return merged
+
+
+def _dropped(layer: str, below: Mapping[str, Any], patch: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield what a layer takes out of force in the layers beneath, and is hardly meant to."""
+    old, new = below.get("exempt"), patch.get("exempt")
+    if old and new is not None and isinstance(old, list) != isinstance(new, list):
+        yield Problem(
+            layer,
+            at(ROOT, "exempt"),
+            "replaces the exemptions of a lower layer, since an object and a list don't merge",
+        )
+    if "mode" in patch and patch["mode"] is None and below.get("mode") in ("dry_run", "off"):
+        yield Problem(
+            layer, at(ROOT, "mode"), f'is null, which removes "{below["mode"]}" of a lower layer and enforces'
+        )
 
 
 def _without_nulls(value: Any) -> Any:

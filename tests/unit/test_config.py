@@ -374,6 +374,26 @@ class TestLayers:
         """It removes what is beneath. An option's default is not a layer, and can't be removed."""
         assert [policy for _, policy in rules(ours(policies=below), room(policies=above))] == left
 
+    @pytest.mark.parametrize(
+        ("below", "above", "path"),
+        [
+            ({"exempt": {"identity": ["a"]}}, {"exempt": [{"identity": ["b"]}]}, "exempt"),
+            ({"exempt": [{"identity": ["a"]}]}, {"exempt": {"identity": ["b"]}}, "exempt"),
+            ({"mode": "dry_run"}, {"mode": None}, "mode"),
+            ({"mode": "off"}, {"mode": None}, "mode"),
+            ({"exempt": [{"identity": ["a"]}]}, {"exempt": [{"identity": ["b"]}]}, ""),
+            ({"exempt": {"identity": ["a"]}}, {"exempt": {"identity": ["b"]}}, ""),
+            ({"exempt": {"identity": ["a"]}}, {"exempt": None}, ""),
+            ({}, {"exempt": [{"identity": ["b"]}], "mode": None}, ""),
+            ({"mode": "dry_run"}, {"mode": "enforce"}, ""),
+        ],
+    )
+    def test_what_a_layer_hardly_means_to_drop_is_a_warning(self, below: Any, above: Any, path: str) -> None:
+        """Exemptions of another shape don't merge, and a null is no mode. What is said in so many words is meant."""
+        warnings = load((ours(**below), room(**above)), BUILTIN).warnings
+
+        assert [(each.layer, each.path) for each in warnings] == ([(ROOM, f"$.bouncer.{path}")] if path else [])
+
     def test_each_layer_has_to_be_valid_alone(self) -> None:
         """A higher layer can't repair a lower one. The error names the layer."""
         with pytest.raises(ConfigError) as refused:
