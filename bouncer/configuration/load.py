@@ -7,7 +7,7 @@ misread would evict the wrong one.
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Literal
@@ -138,7 +138,7 @@ def _null_names(layer: str, patch: Mapping[str, Any], policies: Policies) -> Ite
             yield from unknown_names(layer, place, names, known, slips)
 
 
-def _read(layer: Layer, policies: Collection[str]) -> dict[str, Any] | None:
+def _read(layer: Layer, policies: Policies) -> dict[str, Any] | None:
     """Return the value of our key in a layer's text, as JSON; None where the layer has none, and needs none.
 
     Raises: ConfigError if it has one that can't be read as an unambiguous object.
@@ -157,7 +157,7 @@ def _read(layer: Layer, policies: Collection[str]) -> dict[str, Any] | None:
             return None
         what = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise refuse("$", f"{meant or UNREADABLE}: {what}") from None
-    if layer.shared and (found := [*misplaced(layer, document, policies)]):
+    if layer.shared and (found := [*islice(misplaced(layer, document, _known(policies)), MAX_PROBLEMS)]):
         raise ConfigError(found)
     if not isinstance(document, _Object) or KEY not in document:
         if layer.shared:
@@ -322,6 +322,13 @@ def _options(policies: Policies) -> Mapping[str, str]:
     loaded = {name: policy for name, policy in reversed(policies.items()) if policy}
     common = dict.fromkeys(CommonOptions.model_fields, next(reversed(loaded), ""))
     return common | {key: name for name, policy in loaded.items() for key in own_keys(policy)}
+
+
+def _known(policies: Policies) -> Mapping[str, Sequence[str]]:
+    """Return the options of each policy by its name; none of a plugin that isn't loaded."""
+    return {
+        name: [*own_keys(policy), *CommonOptions.model_fields] if policy else () for name, policy in policies.items()
+    }
 
 
 def _hearing_mode(given: Any) -> Any:

@@ -21,6 +21,7 @@ from policies.deny_list import DenyList
 from policies.duplicates import Duplicates
 from policies.idle_timeout import IdleTimeout
 
+WRAPPED = '{"bouncer":{"mode":1}},'
 METADATA_LIMIT = 512 * 1024
 """Characters that LiveKit lets room metadata have."""
 
@@ -57,6 +58,11 @@ REGISTRY: tuple[type[Policy], ...] = (*BUILTIN, Window)
 def zeros(names: Iterable[object]) -> str:
     """Return a JSON object with 0 under each of these names, as often as they are given."""
     return "{" + ",".join(f'"k{name}":0' for name in names) + "}"
+
+
+def many(entry: str) -> str:
+    """Return a JSON object with this entry 20,000 times, each with another number in its key."""
+    return "{" + ",".join(entry.replace("{}", str(number), 1) for number in range(20_000)) + "}"
 
 
 def inside(name: str, depth: int, value: str) -> str:
@@ -438,14 +444,22 @@ class TestSharedMetadata:
             pytest.param(" \n", id="blank"),
             pytest.param("a room for the weekly call", id="prose"),
             pytest.param("<room/>", id="XML"),
-            pytest.param("bouncer: {}", id="YAML"),
+            pytest.param("topic: {}", id="YAML"),
+            pytest.param("our bouncer is nice", id="our word, in prose"),
+            pytest.param("bouncer: yes", id="our word with a colon"),
+            pytest.param("our bouncer (nice), [see] {name}", id="our word before braces"),
+            pytest.param("the mode dry_run of the bouncer", id="our words, in prose"),
             pytest.param('{"topic": "x",}', id="someone else's trailing comma"),
             pytest.param("[" * 100_000, id="someone else's nesting"),
             pytest.param('{"topic": "the bouncer", "n": 1}', id="our word, as part of a value"),
             pytest.param('{"x": 1, "x": 2}', id="someone else's repeated key"),
             pytest.param('{"x": NaN}', id="someone else's NaN"),
-            pytest.param('{"x": {"bouncer": {"mode": 1}}}', id="our key, but inside something else"),
-            pytest.param('{"bouncers": {"mode": 1}}', id="another key, however similar"),
+            pytest.param('{"x": {"bouncer": {"door": 1}}}', id="a bouncer, inside something else"),
+            pytest.param('{"x": {"y": {"bouncer": {"mode": "off"}}}}', id="our key, far inside"),
+            pytest.param('[{"bouncer": 1}, 2]', id="a list with our word as a key"),
+            pytest.param('{"x": "{\\"bouncer\\": 1}"}', id="JSON inside of JSON with our word as a key"),
+            pytest.param('{"bouncers": {"door": "Joe"}, "bounces": 3}', id="a similar key with other contents"),
+            pytest.param('{"announcer": {"mode": "tts"}}', id="a less similar key"),
             pytest.param('{"mode": "off", "policies": {"theirs": {}}}', id="someone else's mode and policies"),
             pytest.param("they call it 'bouncer': a joke", id="our word in quotes"),
             pytest.param('She said "Bouncer".', id="our word in other letters"),
@@ -453,6 +467,18 @@ class TestSharedMetadata:
             pytest.param('"bouncer"', id="a string"),
             pytest.param('"{bouncer} says \\"bouncer\\""', id="a string with our word in it"),
             pytest.param('{"exempt": true, "eviction": {"theirs": 1}}', id="someone else's exemptions and evictions"),
+            pytest.param('{"exempt": [], "Eviction": "soft"}', id="someone else's exemptions and evictions, too"),
+            pytest.param('{"exempt": ["x", 1]}', id="someone else's list of exemptions"),
+            pytest.param('{"exempt": [{"tax": 1}]}', id="someone else's exempt objects"),
+            pytest.param('{"mode": "voice", "Mode": ["dry_run"]}', id="someone else's modes"),
+            pytest.param('{"dry_run": false, "dryRun": "no"}', id="no dry run"),
+            pytest.param('{"hearing": "off", "announce": false, "reconcile": 9}', id="words that many have"),
+            pytest.param('{"people": 3, "avatars": 2}', id="numbers of people and avatars"),
+            pytest.param('{"people": [{"name": "Ann"}], "hearing": {"at": "noon"}}', id="someone else's people"),
+            pytest.param('{"avatars": [{"name": "Ann"}], "Avatars": []}', id="someone else's avatars"),
+            pytest.param('{"policies": {"retention": 30}}', id="someone else's policies"),
+            pytest.param('{"policies": ["retention"], "policy": "strict"}', id="someone else's list of policies"),
+            pytest.param('{"duplicates": 3, "max_agents": {"region": 4}}', id="policies' names with other contents"),
             pytest.param("null", id="null"),
             pytest.param("1" * 5000, id="a number"),
         ],
@@ -507,6 +533,71 @@ class TestSharedMetadata:
             ('{"dry_run": true}', "$.dry_run", '"mode": "dry_run"'),
             ('{"policies": {"idle_timeout": {}}}', "$.policies", "belongs at $.bouncer.policies"),
             ('{"policies": {"theirs": {}, "window": null}}', "$.policies", "belongs at $.bouncer.policies"),
+            *(
+                (json.dumps({key: value}), f"$.{key}", f"belongs at $.bouncer.{place}, inside of")
+                for key, value, place in (
+                    ("mode", "dry-run", "mode"),
+                    ("mode", "DryRun", "mode"),
+                    ("Mode", "ENFORCE", "mode"),
+                    ("bouncer_mode", "dry_run", "mode"),
+                    ("exempt", ["recorder-*"], "exempt"),
+                    ("exempt", [{"identity": ["a"]}], "exempt"),
+                    ("exempt", {"identities": ["a"]}, "exempt"),
+                    ("Exempt", {"agentName": ["a"]}, "exempt"),
+                    ("eviction", {"keep_last": True}, "eviction"),
+                    ("policies", ["duplicates"], "policies"),
+                    ("policies", [{"idle_timeout": {}}], "policies"),
+                    ("policies", {"idleTimeout": None}, "policies"),
+                    ("policies", {"duplicate": None}, "policies"),
+                    ("Policies", {"duplicates": None}, "policies"),
+                    ("policy", {"duplicates": None}, "policies"),
+                    ("duplicates", None, "policies.duplicates"),
+                    ("duplicates", False, "policies.duplicates"),
+                    ("idleTimeout", {"timeout": 60}, "policies.idle_timeout"),
+                    ("idle_timeout", [{"only": ["a"]}], "policies.idle_timeout"),
+                    ("keep_last_agent", True, "eviction.keep_last_agent"),
+                    ("maxPerMinute", 3, "eviction.max_per_minute"),
+                    ("leave_within", 3, "eviction.leave_within"),
+                    ("leave_after", 60, "leave_after"),
+                    ("people", {"also": {"identity": ["a"]}}, "people"),
+                    ("people", {"except": None}, "people"),
+                    ("avatars", {"identity": ["a"]}, "avatars"),
+                    ("avatars", [{"attributes": {"role": "avatar"}}], "avatars"),
+                    ("hearing", {"ignore_tracks": ["music"]}, "hearing"),
+                )
+            ),
+            ('{"dry_run": "True"}', "$.dry_run", '"mode": "dry_run"'),
+            ('{"dryRun": 1}', "$.dryRun", '"mode": "dry_run"'),
+            ('{"bouncer ": {}}', '$["bouncer "]', "did you mean “bouncer”?"),
+            ('{"bouncer\u200b": {}}', '$["bouncer\\u200b"]', "did you mean “bouncer”?"),
+            ('{"\uff42ouncer": {}}', "$.\uff42ouncer", "did you mean “bouncer”?"),
+            ('{"bouncers": {"mode": 1}}', "$.bouncers", "did you mean “bouncer”?"),
+            ('{"boucner": {"mode": "dry_run"}}', "$.boucner", "did you mean “bouncer”?"),
+            ('{"bouncerConfig": {"policies": null}}', "$.bouncerConfig", "did you mean “bouncer”?"),
+            ('[{"bouncer": {"mode": "dry_run"}}]', "$[0].bouncer", "belongs at $.bouncer, at the top"),
+            ('{"metadata": {"bouncer": {"mode": 1}}}', "$.metadata.bouncer", "belongs at $.bouncer, at the top"),
+            (json.dumps({"metadata": '{"bouncer": {"mode": "off"}}'}), "$.metadata", "is JSON inside of JSON"),
+            (json.dumps(['{"x": 1, "bouncer": {"exempt": []}}']), "$[0]", "is JSON inside of JSON"),
+            ("[{'bouncer': {'mode': 'dry_run'}}]", "$", "is the text of a Python dict"),
+            *(
+                (text, "$", "must be JSON")
+                for text in (
+                    '{bouncer: {mode: "dry_run"}}',
+                    "{ Bouncer : { } }",
+                    "bouncer:\n  mode: dry_run",
+                    "topic: x\nbouncer:\n  policies:\n    duplicates: null",
+                    'bouncer = {mode = "dry_run"}',
+                    '[bouncer]\nmode = "dry_run"',
+                    "{\u201cbouncer\u201d: {\u201cmode\u201d: \u201cdry_run\u201d}}",
+                    r"{\"bouncer\": {\"mode\": \"dry_run\"}}",
+                    "{&quot;bouncer&quot;: {}}",
+                    "OrderedDict([('bouncer', OrderedDict([('mode', 'dry_run')]))])",
+                    "dict(bouncer={'mode': 'dry_run'})",
+                    "dict(bouncer=dict(mode='dry_run'))",
+                    "mode: dry_run",
+                    '{"mode": "dry_run",}',
+                )
+            ),
         ],
     )
     def test_a_mistake_never_enforces_silently(self, text: str, path: str, right: str) -> None:
@@ -514,6 +605,13 @@ class TestSharedMetadata:
         for name in (ROOM, DISPATCH):
             ((found, message),) = problems(Layer(name, text, shared=True)).items()
             assert (found, right in message) == (path, True), message
+
+    def test_a_key_of_ours_leaves_the_copies_alone(self) -> None:
+        """What an application keeps elsewhere, such as the previous configuration, is its own."""
+        before = {"mode": "dry_run"}
+        text = json.dumps({"bouncer": {"mode": "off"}, "before": {"bouncer": before}, "bouncer_before": before})
+
+        assert load((shared(text),), BUILTIN).mode == "off"
 
     @pytest.mark.parametrize("text", ["vip", '{"patient": 7}', '{"agent": {"bouncer": 1}}', "[1", '{"mode": "fast"}'])
     def test_another_applications_dispatch_metadata_configures_nothing(self, text: str) -> None:
@@ -675,6 +773,7 @@ class TestRefused:
             ({"policies": {"duplicates": {"mode": None}}}, "policies.duplicates.mode", "it belongs at $.bouncer.mode"),
             ({"overlap": 5}, "overlap", "it belongs to a policy, such as $.bouncer.policies.crosstalk.overlap"),
             ({"dry_run": True}, "dry_run", 'write "mode": "dry_run"'),
+            ({"bouncer": {"mode": "dry_run"}}, "bouncer", "what is in it belongs at $.bouncer, since one"),
             ({"policies": {"mode": "dry_run"}}, "policies.mode", "it belongs at $.bouncer.mode"),
             (
                 {"policies": {"limit": 5}},
@@ -768,6 +867,16 @@ class TestRefused:
     def test_a_usual_glob_is_no_mistake(self, glob: str) -> None:
         """False alarms teach people to ignore warnings."""
         assert not load((room(exempt={"identity": [glob]}),), BUILTIN).warnings
+
+    def test_names_and_metadata_have_commas_and_brackets(self) -> None:
+        """They are prose, or JSON."""
+        exempt = {
+            "name": ["Smith, Ann", "[AI"],
+            "metadata": ['*{"a":1,"b":2}*', '*["x", *'],
+            "attributes": {"a": "b, c"},
+        }
+
+        assert not load((room(exempt=exempt),), BUILTIN).warnings
 
     @pytest.mark.parametrize(
         ("text", "path"),
@@ -875,16 +984,6 @@ class TestBadInput:
 
         assert load((shared(text),), BUILTIN).mode == "off"
 
-    def test_names_and_metadata_have_commas_and_brackets(self) -> None:
-        """They are prose, or JSON."""
-        exempt = {
-            "name": ["Smith, Ann", "[AI"],
-            "metadata": ['*{"a":1,"b":2}*', '*["x", *'],
-            "attributes": {"a": "b, c"},
-        }
-
-        assert not load((room(exempt=exempt),), BUILTIN).warnings
-
     @pytest.mark.parametrize(
         "value",
         [
@@ -955,6 +1054,15 @@ class TestBadInput:
             pytest.param(f'{{"bouncer": {inside("k" * 60, 400, zeros([0, 0]))}}}', id="a repeated key far inside"),
             pytest.param(f'{{"bouncer": {{"mode": "off"}}{", []" * 100_000}}}', id="no JSON in the end"),
             pytest.param(f'{{"bouncer": {{"{"x" * 500_000}": 1}}}}', id="a long name"),
+            pytest.param(f'{{"{"x" * 500_000}": {{"mode": 1}}}}', id="another's long name"),
+            pytest.param(many('"bouncer{}":{"mode":1}'), id="keys like ours"),
+            pytest.param(f"[{WRAPPED * 20_000}1]", id="our key, wrapped"),
+            pytest.param(f'{{"policies": {zeros(range(40_000))}}}', id="another's policies"),
+            pytest.param(many('"k{}":{"mode":1}'), id="another's modes"),
+            pytest.param("bouncer: " * 50_000, id="our word, repeated"),
+            pytest.param(f"bouncer{' ' * 500_000}", id="our word and space"),
+            pytest.param(" " * 500_000 + "x", id="space"),
+            pytest.param(f"bouncer = {'w' * 500_000}", id="our word and another"),
             pytest.param(f'{{"bouncer": "{"_u0000" * 80_000}"}}'.replace("_", "\\"), id="escapes"),
         ],
     )
