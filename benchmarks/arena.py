@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -72,13 +73,13 @@ class Guard:
         """Have the worker's agent dispatched into an open room, and wait until it is there. Return the dispatch."""
         request = api.CreateAgentDispatchRequest(agent_name=self.name, room=world.room)
         dispatch = await world.api.agent_dispatch.create_dispatch(request)
-
-        async def there() -> bool:
-            listed = (await world.listed()).values()
-            return any(p.permission.hidden and p.state == api.ParticipantInfo.State.ACTIVE for p in listed)
-
-        await world.until(there, f"{self.name} is there", within=LIMIT)
+        await world.until(partial(self.is_in, world), f"{self.name} is there", within=LIMIT)
         return dispatch.id
+
+    async def is_in(self, world: World) -> bool:
+        """Return True if an agent is in the room that no one sees."""
+        listed = (await world.listed()).values()
+        return any(p.permission.hidden and p.state == api.ParticipantInfo.State.ACTIVE for p in listed)
 
     def took(self) -> tuple[float, float]:
         """Return the seconds of CPU that it has taken so far, and the megabytes that it holds alone."""

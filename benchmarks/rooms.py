@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -16,11 +17,14 @@ from rich.table import Table
 from benchmarks.arena import LIMIT, Guard, Stand, guarding
 from benchmarks.bare import NAME as BARE
 from benchmarks.figures import among, milliseconds, ratio, spread
+from benchmarks.weighed import NAME as FRAMEWORK
 from devserver import LOOPBACK, Server, free_port, own_server
 from tests.e2e.world import World
 
 ROOT = Path(__file__).parents[1]
 NUMBERS = (25, 50, 100, 200)
+ALONE = 50
+"""Rooms of the framework's worker with no code of ours: its jobs only connect."""
 WINDOWS, WINDOW = 4, 10.0
 """How often a worker's CPU and calls are measured, and for how many seconds each."""
 OPENED = 5
@@ -49,22 +53,41 @@ class Taken:
 
 
 async def taken(guard: Guard, metrics: int) -> Taken:
-    """Return what the worker has taken, by its own metrics for the calls."""
+    """Return what the worker has taken, by its own metrics for the calls; none without a port of metrics."""
+    if not metrics:
+        return Taken(guard.took()[0], 0)
     async with aiohttp.ClientSession() as session, session.get(f"http://{LOOPBACK}:{metrics}/metrics") as answer:
         lines = (await answer.text()).splitlines()
     calls = sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("bouncer_api_calls_total{"))
     return Taken(guard.took()[0], int(calls))
 
 
-async def open_quiet(server: Server, client: api.LiveKitAPI, name: str, number: int) -> list[float]:
-    """Open rooms with a bouncer and no one else, a few at a time. Return the seconds from dispatch to guarding."""
+async def windows(guard: Guard, metrics: int, number: int) -> tuple[list[float], list[float]]:
+    """Return for each of so many rooms, in each window, the percents of a core and the calls a minute."""
+    cpu: list[float] = []
+    calls: list[float] = []
+    for _ in range(WINDOWS):
+        before, began = await taken(guard, metrics), time.monotonic()
+        await asyncio.sleep(WINDOW)
+        after, seconds = await taken(guard, metrics), time.monotonic() - began
+        cpu.append(100 * (after.cpu - before.cpu) / seconds / number)
+        calls.append(60 * (after.calls - before.calls) / seconds / number)
+    return cpu, calls
+
+
+async def open_quiet(guard: Guard, client: api.LiveKitAPI, number: int) -> list[float]:
+    """Open rooms with the worker's agent and no one else, a few at a time. Return the seconds from dispatch to there.
+
+    A bouncer is there once it guards the room.
+    """
 
     async def opened() -> float:
-        world = World(server, client)
-        agents = [api.RoomAgentDispatch(agent_name=name)]
+        world = World(guard.server, client)
+        agents = [api.RoomAgentDispatch(agent_name=guard.name)]
         began = time.monotonic()
         await client.room.create_room(api.CreateRoomRequest(name=world.room, agents=agents, empty_timeout=EMPTY))
-        await world.until(world.guarding, f"{world.room} is guarded", within=LIMIT)
+        there = partial(guard.is_in, world) if guard.name == BARE else world.guarding
+        await world.until(there, f"{world.room} is guarded", within=LIMIT)
         return time.monotonic() - began
 
     took: list[float] = []
@@ -124,6 +147,7 @@ async def rooms(say: Say, numbers: Sequence[int] = NUMBERS) -> Table:
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(own_server(say=say))
         client = await stack.enter_async_context(api.LiveKitAPI(server.url, server.api_key, server.api_secret))
+        table.add_row(*await framework(server, client))
         guard = await stack.enter_async_context(guarding("bouncer", ROOT / "agent.py", server, env))
         stand = await stand_in(guard, client, stack)
         process = psutil.Process(guard.worker.pid)
@@ -131,17 +155,10 @@ async def rooms(say: Say, numbers: Sequence[int] = NUMBERS) -> Table:
         table.add_row("0", *[""] * 6, milliseconds(alone), "")
         fewest: list[float] = []
         for number in numbers:
-            guarded = await open_quiet(server, client, guard.name, number - opened)
+            guarded = await open_quiet(guard, client, number - opened)
             opened = number
             await asyncio.sleep(SETTLED)
-            cpu: list[float] = []
-            calls: list[float] = []
-            for _ in range(WINDOWS):
-                before, began = await taken(guard, port), time.monotonic()
-                await asyncio.sleep(WINDOW)
-                after, seconds = await taken(guard, port), time.monotonic() - began
-                cpu.append(100 * (after.cpu - before.cpu) / seconds / (number + 1))
-                calls.append(60 * (after.calls - before.calls) / seconds / (number + 1))
+            cpu, calls = await windows(guard, port, number + 1)
             fewest = fewest or cpu
             memory, files = guard.took()[1] - first, process.num_fds() - first_files
             gone = await intrude(stand)
@@ -157,6 +174,21 @@ async def rooms(say: Say, numbers: Sequence[int] = NUMBERS) -> Table:
                 ratio(gone, alone),
             )
     return table
+
+
+async def framework(server: Server, client: api.LiveKitAPI) -> tuple[str, ...]:
+    """Return what a job of the framework's own worker takes that only connects to a quiet room."""
+    env = {"PYTHONPATH": str(ROOT)}
+    async with guarding(FRAMEWORK, ROOT / "benchmarks" / "weighed.py", server, env) as guard:
+        process = psutil.Process(guard.worker.pid)
+        await open_quiet(guard, client, 1)
+        first, files = guard.took()[1], process.num_fds()
+        took = await open_quiet(guard, client, ALONE)
+        await asyncio.sleep(SETTLED)
+        cpu, _ = await windows(guard, 0, ALONE + 1)
+        memory, files = guard.took()[1] - first, process.num_fds() - files
+    each = (f"{memory / ALONE:.2f} MB", f"{files / ALONE:.0f}", f"{spread(cpu)} %")
+    return (f"{ALONE}, framework only", *each, "", "", milliseconds(took))
 
 
 @asynccontextmanager
@@ -186,8 +218,7 @@ async def flood(say: Say) -> Table:
             async with AsyncExitStack() as hired:
                 guard = await hired.enter_async_context(guarding(name, script, server))
                 stand = await stand_in(guard, client, hired)
-                if name != BARE:
-                    await open_quiet(server, client, name, QUIET)
+                await open_quiet(guard, client, QUIET)
                 without: list[float] = []
                 within: list[float] = []
                 for _ in range(FLOODS):
