@@ -56,8 +56,6 @@ class Member:
     """Since when each of its attributes has its value."""
     since: Instant
     """When its stay began, which an earlier connection with its identity may have begun."""
-    stay_known_at: Instant = 0.0
-    """From when on it is known whether it is a new job, if its identity had a job before; see `Tracker`."""
     order: Age | None = None
     """Its age, if that isn't as `info.joined_ms` says: see `Participant.age`."""
     identity_reused: bool = False

@@ -68,6 +68,8 @@ class _Connection:
     """The milliseconds of the youngest participant of which we saw that it came before this one."""
     earlier_jobs: frozenset[str] | None = None
     """The jobs of the earlier connections whose stay it continues; None if it continues none."""
+    stay_known_at: Instant = 0.0
+    """From when on it is known that it is none of another job; 0 if it can be none."""
     told_at: Instant = 0.0
     """As of when it was last shown; a list that was requested earlier knows less."""
     shown: Info | None = None
@@ -318,7 +320,7 @@ class Tracker:
             principal=self._participant(principal, avatars=False) if principal else None,
             active=info.active,
             joined_at=member.since,
-            stay_known_at=member.stay_known_at,
+            stay_known_at=known.stay_known_at,
             joined_ms=info.joined_ms,
             age=member.age,
             alive_at=known.alive_at,
@@ -431,18 +433,17 @@ class Tracker:
             alike = info.kind is before.info.kind and member.claimed_name == before.claimed_name
             recent = at - earlier.left_at <= STAY_WITHIN
             if alike and recent and self._evicted_at.get(info.identity, float("-inf")) <= earlier.first_at:
-                self._continue_stay(known, earlier, at)
+                self._continue_stay(known, earlier)
         return known
 
-    def _continue_stay(self, known: _Connection, earlier: _Connection, at: Instant) -> None:
+    def _continue_stay(self, known: _Connection, earlier: _Connection) -> None:
         """Let a connection continue the stay of an earlier one: neither its time nor its place begins again."""
         member, voice, before = known.member, known.voice, earlier.voice
         known.earlier_jobs = frozenset(job.job for job in earlier.member.jobs) | (earlier.earlier_jobs or frozenset())
         if known.earlier_jobs and not member.identity.startswith(JOB_IDENTITY):
             # It may be a new job, which isn't listed yet. One that reconnects again and again gains nothing by that.
-            doubted_at = earlier.member.stay_known_at
-            again = doubted_at and at < doubted_at + DOUBTED_EVERY
-            member.stay_known_at = doubted_at if again else at + JOB_KNOWN_IN
+            again = earlier.stay_known_at and known.first_at < earlier.stay_known_at + DOUBTED_EVERY
+            known.stay_known_at = earlier.stay_known_at if again else known.first_at + JOB_KNOWN_IN
         known.alive_at = max(known.alive_at, earlier.alive_at)
         member.continue_stay(earlier.member)
         voice.active_at, voice.worked, voice.reacted_at = before.active_at, before.worked, before.reacted_at
@@ -454,7 +455,7 @@ class Tracker:
             member, info = known.member, known.member.info
             known.earlier_jobs = known.made = None
             member.since, member.order = info.joined_at, _order(info, known.after_ms)
-            member.stay_known_at = 0.0
+            known.stay_known_at = 0.0
             known.voice.active_at = max(known.voice.active_at, info.joined_at)
 
     def _date(self, known: _Connection, info: Info) -> None:

@@ -491,7 +491,7 @@ MUTANTS = (
     mutant(
         "a reconnect begins another stay",
         "bouncer.tracker.Tracker._first_sight",
-        "self._continue_stay(A, B, at)",
+        "self._continue_stay(A, B)",
         "None",
         seen_by="test_a_stay_goes_on_unless_it_was_ended",
     ),
