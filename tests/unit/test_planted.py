@@ -33,7 +33,7 @@ from tests.bench import Bench
 from tests.fake import FakeRoom
 from tests.unit.test_handover import STRICT, comes
 from tests.unit.test_patrol import house
-from tests.unit.test_watch_bouncers import comes as comes_before
+from tests.unit.test_watch_bouncers import elder
 from tests.virtual import virtual
 
 ANA = ParticipantInfo(identity="ana")
@@ -274,8 +274,8 @@ def test_agents_are_not_forgotten_because_a_crowd_leaves() -> None:
 
 def test_nothing_is_due_before_it_is_known_whose_stay_goes_on() -> None:
     """An agent that is back may be a new job with the identity of an old one."""
-    house, rules = room(agent("A", stay_known_at=107)), (Rule(policy=MaxLifetime(limit=100)),)
-    early, late = (decide(house, rules, Guards(), now, Ledger()) for now in (106, 107))
+    back, rules = room(agent("A", stay_known_at=107)), (Rule(policy=MaxLifetime(limit=100)),)
+    early, late = (decide(back, rules, Guards(), now, Ledger()) for now in (106, 107))
 
     assert (early.evictions, early.wake_at, len(late.evictions)) == ((), 107, 1)
 
@@ -283,7 +283,7 @@ def test_nothing_is_due_before_it_is_known_whose_stay_goes_on() -> None:
 def test_a_list_follows_a_reconnect_at_once() -> None:
     """What happened meanwhile is told by no event, and for a bouncer that stands by not even by a later one."""
     bench = Bench()
-    comes_before(bench, "elder", joined=-10)
+    elder(bench)
     bench.until(61)
     bench.disconnects()
     bench.reconnects()
