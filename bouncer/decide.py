@@ -4,6 +4,7 @@ Only here is a due date compared with now, and only here is it decided which par
 whatever a policy yields, nothing but another agent that is present and not exempt gets into `Decision.evictions`.
 """
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -217,34 +218,47 @@ class Decision:
         return tuple(f for f in self.together if f.rule.id in rules)
 
 
-def decide(room: Room, rules: Sequence[Rule], guards: Guards, now: Instant, ledger: Ledger | None = None) -> Decision:
+NOTHING_DONE = Ledger()
+
+
+def decide(room: Room, rules: Sequence[Rule], guards: Guards, now: Instant, ledger: Ledger = NOTHING_DONE) -> Decision:
     """Apply the rules to the room as it is at `now`.
 
     Timeless in the room: between now and `Decision.wake_at` the decision is the same, and who is due stays due.
     """
-    ledger = ledger or Ledger()
     room = room.without(ledger.leaving)
+    owed = [f for f in ledger.owed if f.participant.sid not in ledger.leaving]
     findings: list[Finding] = []
     faults: list[Fault] = []
     for rule in rules:
         judged = judge(rule, room)
+        owing = {f.participant.sid: f for f in owed if f.rule.id == rule.id}
         if isinstance(judged, Fault):
             faults.append(judged)
+        elif owing:
+            findings += [f for f in judged if f.participant.sid not in owing]
         else:
             findings += judged
-    order = {rule.id: position for position, rule in enumerate(rules)}
-    owed = {f.key: f for f in ledger.owed if f.rule.id in order and f.participant.sid not in ledger.leaving}
-    findings = [f for f in findings if f.key not in owed] + list(owed.values())
+        findings += owing.values()
+    # Those of one age and one due date stay in the order of the rules.
+    findings.sort(key=lambda f: (f.verdict.due, f.verdict.participant.age))
+    first_pending = bisect_right(findings, now, key=lambda f: f.verdict.due)
+    due, pending = findings[:first_pending], findings[first_pending:]
+    ahead = [f.verdict.due for f in pending[:1]]
 
-    findings.sort(key=lambda f: (f.verdict.due, f.participant.age, order[f.rule.id]))
-    ahead = [f.verdict.due for f in findings]
-    due = [f for f in findings if f.verdict.due <= now]
-
-    last = _last_agent(findings, room, guards, now)
-    held = [Hold(f, by, guards.exempted_by(f.participant, now)) for f in due if (by := _held(f, guards, now, last))]
-    ahead += [guards.dispatch_known_at(f.participant) for f in due]
-    kept_back = {hold.finding.key for hold in held}
-    free = [f for f in due if f.key not in kept_back and f.key not in ledger.handled]
+    # Why each is exempt, or "": worked out once, since many rules judge the same agent.
+    judged_at_all = (*(f.participant for f in owed), *room.agents_and_avatars)
+    exempt = {who.sid: guards.exempted_by(who, now) for who in judged_at_all}
+    last = _last_agent(due, room, guards, exempt)
+    held: list[Hold] = []
+    free: list[Finding] = []
+    for f in due:
+        if by := _held(f, exempt, last):
+            held.append(Hold(f, by, exempt[f.participant.sid]))
+        elif not ledger.handled or f.key not in ledger.handled:
+            free.append(f)
+    if guards.dispatched_only:
+        ahead += [guards.dispatch_known_at(f.participant) for f in due]
     reports = [f for f in free if f.rule.action == "report"]
 
     candidates: dict[str, Finding] = {}
@@ -254,7 +268,7 @@ def decide(room: Room, rules: Sequence[Rule], guards: Guards, now: Instant, ledg
     # Including those still JOINING: a principal that is back has its avatar again.
     present = {p.identity for p in room.participants if p.is_agent}
     gone = {i: f for i, f in ledger.evicted.items() if i not in present and not f.follows}
-    candidates |= {f.participant.sid: f for f in _avatars_of(gone, candidates, room, guards, now, ledger)}
+    candidates |= {f.participant.sid: f for f in _avatars_of(gone, candidates, room, exempt, now, ledger)}
     ahead += ledger.retry_at.values()
 
     in_order = sorted(candidates.values(), key=lambda f: (f.verdict.due, f.participant.age))
@@ -263,18 +277,18 @@ def decide(room: Room, rules: Sequence[Rule], guards: Guards, now: Instant, ledg
         ahead += [removal.at + BUDGET_WINDOW for removal in ledger.sent]
 
     principals, leaving = {f.participant.identity: f for f in evictions}, {f.participant.sid for f in evictions}
-    avatars = _avatars_of(principals, leaving, room, guards, now, ledger)
+    avatars = _avatars_of(principals, leaving, room, exempt, now, ledger)
     evictions += [replace(f, free=True) for f in avatars]
     leaving |= {f.participant.sid for f in avatars}
     held += [Hold(f, HeldBy.BUDGET) for f in over if f.participant.sid not in leaving]
-    notices, notice_times = _notices(findings, guards, ledger, now)
+    notices, notice_times = _notices(pending, exempt, ledger, now)
     ahead += notice_times
     return Decision(
         evictions=tuple(evictions),
         reports=tuple(reports),
         notices=tuple(notices),
         held=tuple(held),
-        pending=tuple(f for f in findings if f.verdict.due > now),
+        pending=tuple(pending),
         together=tuple(f for f in free if f.rule.together and f.rule.action == "evict"),
         wake_at=min((at for at in ahead if at > now), default=None),
         faults=tuple(faults),
@@ -297,13 +311,12 @@ def _findings(rule: Rule, room: Room) -> list[Finding]:
 
     Raises: whatever the policy raises; ValueError for a verdict that can't be one.
     """
-    evictable = {p.sid: p for p in room.agents_and_avatars}
     earliest: dict[str, Verdict] = {}
     limit = (len(room.participants) + 4) ** 2
     for count, verdict in enumerate(islice(iter(rule.policy.evaluate(room)), limit + 1)):
         if count == limit:
             raise ValueError(f"more than {limit} verdicts on {len(room.participants)} participants")
-        who = evictable.get(verdict.participant.sid)
+        who = room.evictable.get(verdict.participant.sid)
         if who is None:
             here = [p for p in room.participants if p.sid == verdict.participant.sid]
             why = f"may never be evicted (its role is {here[0].role})" if here else "is not in the room"
@@ -313,15 +326,22 @@ def _findings(rule: Rule, room: Room) -> list[Finding]:
         since = rule.judges_since(who)
         if since is None:
             continue
-        doubt = str(verdict.doubt) or ("" if rule.judges_avatars or not who.contested else CONTESTED)
-        # An attribute that brings an agent under the rule gives it as much time as joining does.
-        due = verdict.due if since <= who.joined_at else max(verdict.due, since + rule.gives)
-        due = max(due, who.stay_known_at)
-        plain = Verdict(who, due, str(verdict.reason), doubt)
+        doubt = str(verdict.doubt) or (CONTESTED if who.contested and not rule.judges_avatars else "")
+        due = max(verdict.due, who.stay_known_at)
+        if since > who.joined_at:
+            # An attribute that brings an agent under the rule gives it as much time as joining does.
+            due = max(due, since + rule.gives)
+        as_given = verdict.participant is who and (due, doubt) == (verdict.due, verdict.doubt)
+        plain = verdict if as_given and _is_plain(verdict) else Verdict(who, due, str(verdict.reason), doubt)
         known = earliest.get(who.sid)
         if known is None or plain.due < known.due:
             earliest[who.sid] = plain
     return [Finding(verdict, rule) for verdict in earliest.values()]
+
+
+def _is_plain(verdict: Verdict) -> bool:
+    """Return True if nothing in a verdict is of a type of the policy's own making."""
+    return type(verdict) is Verdict and type(verdict.reason) is type(verdict.doubt) is str
 
 
 def _described(error: BaseException, policy: Policy) -> str:
@@ -345,9 +365,9 @@ def _place(traceback: TracebackType | None, policy: Policy) -> str:
     return place or (f" ({code.co_filename}:{code.co_firstlineno})" if code else "")
 
 
-def _held(finding: Finding, guards: Guards, now: Instant, last: str = "") -> HeldBy | None:
+def _held(finding: Finding, exempt: Mapping[str, str], last: str = "") -> HeldBy | None:
     """Return what holds a due finding back; `last` is the sid of the agent that has to stay, if any."""
-    if guards.exempts(finding.participant, now):
+    if exempt[finding.participant.sid]:
         return HeldBy.EXEMPT
     if finding.rule.action == "report":
         return None
@@ -358,7 +378,7 @@ def _held(finding: Finding, guards: Guards, now: Instant, last: str = "") -> Hel
     return None
 
 
-def _last_agent(findings: Iterable[Finding], room: Room, guards: Guards, now: Instant) -> str:
+def _last_agent(due: Iterable[Finding], room: Room, guards: Guards, exempt: Mapping[str, str]) -> str:
     """Return the sid of the agent that `keep_last_agent` keeps: the one that came due last, once all are; else "".
 
     An orphaned avatar does not count as the last agent.
@@ -368,10 +388,10 @@ def _last_agent(findings: Iterable[Finding], room: Room, guards: Guards, now: In
     if not guards.keep_last_agent or not room.humans:
         return ""
     first: dict[str, Instant] = {}
-    for f in findings:
-        if f.rule.action == "evict" and f.verdict.due <= now and _held(f, guards, now) is None:
+    for f in due:
+        if f.rule.action == "evict" and _held(f, exempt) is None:
             first.setdefault(f.participant.sid, f.verdict.due)
-    agents = [a for a in room.agents if not (guards.exempts(a, now) or a.orphaned)]
+    agents = [a for a in room.agents if not (exempt[a.sid] or a.orphaned)]
     if not agents or any(agent.sid not in first for agent in agents):
         return ""
     return min(agents, key=lambda agent: (-first[agent.sid], agent.age)).sid
@@ -401,7 +421,7 @@ def _avatars_of(
     principals: Mapping[str, Finding],
     leaving: Container[str],
     room: Room,
-    guards: Guards,
+    exempt: Mapping[str, str],
     now: Instant,
     ledger: Ledger,
 ) -> list[Finding]:
@@ -410,26 +430,25 @@ def _avatars_of(
         Finding(
             Verdict(avatar, principal.verdict.due, "is the avatar of an evicted agent"), principal.rule, follows=True
         )
-        for avatar in room.avatars
+        for avatar in room.agents_and_avatars
         if (principal := principals.get(avatar.on_behalf_of))
         and avatar.sid not in leaving
         and (avatar.sid, principal.rule.id) not in ledger.handled
-        and avatar.evictable
         and not avatar.contested
-        and not guards.exempts(avatar, now)
+        and not exempt[avatar.sid]
         and ledger.retry_at.get(avatar.sid, now) <= now
     ]
 
 
 def _notices(
-    findings: Iterable[Finding], guards: Guards, ledger: Ledger, now: Instant
+    pending: Iterable[Finding], exempt: Mapping[str, str], ledger: Ledger, now: Instant
 ) -> tuple[list[Finding], list[Instant]]:
     """Return what the room has to be told now, and when the next notices are to be given."""
     notices: list[Finding] = []
     times: list[Instant] = []
-    for f in findings:
+    for f in pending:
         due, notice = f.verdict.due, f.rule.notice
-        if not notice or due <= now or _held(f, guards, now):
+        if not notice or _held(f, exempt):
             continue
         times.append(due - notice)
         told = ledger.noticed.get(f.key)

@@ -258,6 +258,8 @@ class Room:
     """The agents that may be judged: the ACTIVE ones except us, oldest first."""
     agents_and_avatars: tuple[Participant, ...] = field(init=False, repr=False, compare=False)
     """All participants that may be evicted at all, avatars with a principal included, oldest first."""
+    evictable: Mapping[str, Participant] = field(init=False, repr=False, compare=False)
+    """The same, by sid."""
     humans: tuple[Participant, ...] = field(init=False, repr=False, compare=False)
     """The people, oldest first."""
     avatars: tuple[Participant, ...] = field(init=False, repr=False, compare=False)
@@ -273,6 +275,7 @@ class Room:
             ("participants", everyone),
             ("agents", tuple(p for p in evictable if p.is_agent)),
             ("agents_and_avatars", evictable),
+            ("evictable", {p.sid: p for p in evictable}),
             ("humans", tuple(p for p in everyone if p.role is Role.HUMAN)),
             ("avatars", tuple(p for p in everyone if p.on_behalf_of)),
             ("bouncers", tuple(p for p in everyone if p.role is Role.BOUNCER)),

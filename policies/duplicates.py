@@ -88,7 +88,8 @@ class Duplicates:
             if all(v or (self.unnamed and part == "agent_name") for part, v in zip(self._parts, values, strict=True)):
                 groups[*values, agent.serves].append(agent)
         for group in groups.values():
-            yield from self._surplus(group)
+            if len(group) > self.max:
+                yield from self._surplus(group)
 
     @property
     def _parts(self) -> tuple[str, ...]:

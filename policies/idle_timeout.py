@@ -36,8 +36,9 @@ class IdleTimeout:
     """What happens to an agent that may be working unseen: it is held back, or evicted all the same."""
 
     def evaluate(self, room: Room) -> Iterator[Verdict]:
+        reason = f"did nothing for {self.timeout:g} s"
         for agent in room.agents:
             if not agent.busy:
                 due = agent.active_at + self.timeout + (LATE if agent.audible else 0)
                 doubt = agent.unseen if self.unseen == "hold" else ""
-                yield Verdict(agent, due, f"did nothing for {self.timeout:g} s", doubt)
+                yield Verdict(agent, due, reason, doubt)

@@ -50,6 +50,7 @@ class MaxAgents:
     """Seconds that a younger agent has next to older ones that show no life, since it may replace them; 0: no wait."""
 
     def evaluate(self, room: Room) -> Iterator[Verdict]:
+        reason = f"is past the limit of {self.max} in the room"
         order = in_order(agent for agent in room.agents if not agent.orphaned)
         kept = order[: self.max]
         alive_at = min((agent.alive_at for agent in kept), default=inf)
@@ -60,4 +61,4 @@ class MaxAgents:
                 due = max(due, agent.joined_at + self.wait_for_life)
             if may_be_confirmed(agent, kept):
                 due = max(due, agent.joined_at + UNLISTED_FOR)
-            yield Verdict(agent, due, f"is past the limit of {self.max} in the room")
+            yield Verdict(agent, due, reason)

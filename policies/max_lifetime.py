@@ -31,5 +31,6 @@ class MaxLifetime:
     """Seconds that an agent may be in the room."""
 
     def evaluate(self, room: Room) -> Iterator[Verdict]:
+        reason = f"has been in the room for {self.limit:g} s"
         for agent in room.agents_and_avatars:
-            yield Verdict(agent, agent.joined_at + self.limit, f"has been in the room for {self.limit:g} s")
+            yield Verdict(agent, agent.joined_at + self.limit, reason)
