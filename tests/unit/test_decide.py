@@ -778,6 +778,25 @@ def test_whatever_a_policy_raises_is_a_fault(error: BaseException) -> None:
 A, ABSENT, PERSON = agent("A"), agent("B"), human("H")
 
 
+class Shouted(str):
+    """A text of a policy's own making."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return self.upper()
+
+
+def test_what_a_policy_says_is_kept_in_plain_types() -> None:
+    """Whatever its texts are made of, and whichever state of the room its participant is from."""
+    earlier = agent("A", state="thinking")
+    for verdict in (Verdict(A, 0, Shouted("loud")), Verdict(A, 0, "LOUD", Shouted("")), Verdict(earlier, 0, "LOUD")):
+        (finding,) = at(200, room(A), Saying(verdicts=(verdict,))).findings
+
+        assert finding.verdict == Verdict(A, 0, "LOUD")
+        assert type(finding.verdict.reason) is type(finding.verdict.doubt) is str
+
+
 @pytest.mark.parametrize(
     ("verdicts", "words"),
     [
