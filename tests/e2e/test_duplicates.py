@@ -49,9 +49,9 @@ async def test_the_replacement_of_a_killed_agent_stays(world: World, server: Ser
     await world.human("ana")
     async with worker(ASSISTANT, server, env={"AGENT_NAME": name}, log_file=tmp_path / "doomed") as doomed:
         corpse = await world.dispatch(name, behaviour="busy")
-        await asyncio.sleep(2)  # one that joins within a second of the other is no replacement
         doomed.kill()
         await doomed.exited()
+    await asyncio.sleep(2)  # one that joins within a second of the other's last sign of life is no replacement
     async with worker(ASSISTANT, server, env={"AGENT_NAME": name}, log_file=tmp_path / "log"):
         replacement = await world.dispatch(name, behaviour="busy")
         assert corpse.identity in await world.present()

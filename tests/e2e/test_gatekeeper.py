@@ -255,9 +255,9 @@ async def test_a_bouncer_that_comes_for_a_replacement_keeps_it(gated: Gated, tmp
         await world.human("ana")
         async with worker(ASSISTANT, gated.server, env=env, log_file=tmp_path / "doomed") as doomed:
             corpse = await world.dispatch(env["AGENT_NAME"], behaviour="busy")
-            await asyncio.sleep(2)  # one that joins within a second of the other is no replacement
             doomed.kill()
             await doomed.exited()
+        await asyncio.sleep(2)  # one that joins within a second of the other's last sign of life is no replacement
         async with worker(ASSISTANT, gated.server, env=env, log_file=tmp_path / "assistant"):
             replacement = await world.dispatch(env["AGENT_NAME"], behaviour="busy")
             assert corpse.identity in await world.present()
