@@ -28,6 +28,8 @@ logger = logging.getLogger("bouncer")
 
 CONNECT_WITHIN = 30.0
 """Seconds for connecting to the room. One that hangs is listed ACTIVE all the same, so it must not go on unnoticed."""
+GATHERING_ONCE = rtc.RtcConfiguration(continual_gathering_policy=rtc.ContinualGatheringPolicy.GATHER_ONCE)
+"""How we connect: as long as it gathers candidates, the SDK keeps sockets open on each network interface."""
 HANDED_WITHIN = 55.0
 """Seconds after which a worker that is to end gives up looking for a successor: orchestrators are told to give it a
 minute (docs/how-to/deploys.md), and then kill it."""
@@ -90,9 +92,9 @@ class LiveKitRoom:
         self._follow(patrol, traffic)
         try:
             async with asyncio.timeout(CONNECT_WITHIN):
-                # Not with single_peer_connection=False: it takes a third of the open files, but a track that was once
-                # unsubscribed can't be subscribed to again, so hearing can't be switched off and on (livekit 1.1.21).
-                await self._ctx.connect(auto_subscribe=AutoSubscribe.SUBSCRIBE_NONE)
+                # Not with single_peer_connection=False: a track that was once unsubscribed can't be subscribed to again
+                # then, so hearing can't be switched off and on (livekit 1.1.21).
+                await self._ctx.connect(auto_subscribe=AutoSubscribe.SUBSCRIBE_NONE, rtc_config=GATHERING_ONCE)
         except TimeoutError:
             self._request_successor(self._ctx.job, never_began=True)
             raise
