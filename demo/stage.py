@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from livekit import api, rtc
 
+from bouncer.adapter.sdklogs import keep_native_log
 from demo.roster import Roster
 from devserver import LOOPBACK, Server, Worker
 
@@ -51,6 +52,7 @@ class Stage:
         self._workers = {"bouncer": bouncer, "agents' worker": cast}
         self._bouncer = bouncer
         self._cast = cast
+        keep_native_log()
         self._ada = rtc.Room()
         self._stirred = asyncio.Event()
 

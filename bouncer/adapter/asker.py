@@ -10,6 +10,7 @@ from typing import Any
 from livekit import api, rtc
 
 from bouncer.adapter.project import OpenRoom, Project, UnknownRoom
+from bouncer.adapter.sdklogs import keep_native_log
 from bouncer.asking import ASK, ASKER, ID_DIGITS, LONGEST, STATE, Inbox, Question, View, changed
 from bouncer.ports import ApiError, Trouble
 
@@ -129,6 +130,7 @@ async def asking(project: Project, room: OpenRoom, bouncer: str) -> AsyncIterato
         room_join=True, room=room.name, hidden=True, agent=True, can_publish=False, can_publish_data=False
     )
     token = api.AccessToken(key.api_key, key.api_secret).with_identity(me).with_kind("standard").with_grants(grants)
+    keep_native_log()
     connection = rtc.Room()
     conversation = Exchange(project, room, bouncer, me)
     connection.on("data_received", conversation.received)

@@ -58,14 +58,12 @@ class LiveKitRoom:
         drain: Drain,
         health: Health,
         request_successor: RequestSuccessor,
-        ended: Callable[[], None] = lambda: None,
     ) -> None:
-        """Make it for a job, from within the job's entrypoint. `ended` is told when the job ends."""
+        """Make it for a job, from within the job's entrypoint."""
         self.calls = calls
         self._ctx = ctx
         self._drain = drain
         self._health = health
-        self._ended = ended
         self._status = RoomStatus()
         self._request_successor = request_successor
         self._room = ctx.room
@@ -135,7 +133,6 @@ class LiveKitRoom:
 
         async def close() -> None:
             self._health.leave(self._status)
-            self._ended()
             patrol.close()
             for task in self._background:
                 task.cancel()

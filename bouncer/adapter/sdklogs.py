@@ -1,19 +1,25 @@
-"""Which of the SDK's and the framework's log records say nothing: those alone are dropped."""
+"""What the SDK and the framework log that no one needs: it isn't made, or is dropped."""
 
+import ctypes
 import logging
-import threading
-import time
-from collections import deque
+import os
+from functools import cache
+
+from livekit.rtc import __version__, _ffi_client
 
 NOISE = {
     # rtc.Room: a stream on a topic without a handler, which is every stream. It goes to the root logger.
     "": ("ignoring text stream", "ignoring byte stream"),
     # Two lines for each room, in addition to those that say that it is guarded.
     "livekit.agents": ("initializing job runner", "job runner initialized"),
-    # Three lines with an identity for each packet of a participant that encrypts; a bouncer never has the key.
-    "livekit": ("Failed to decrypt data packet",),
 }
 """By logger, what such messages contain."""
+
+DEBUG = "LIVEKIT_RTC_DEBUG"
+"""The SDK's own variable: "true" or "1" asks for all that its native library logs."""
+
+_INITIALIZE = [_ffi_client.ffi_cb_fnc, ctypes.c_bool, ctypes.c_char_p, ctypes.c_char_p]
+"""What the library is initialized with: what takes its events, whether that takes its log too, the SDK, its version."""
 
 
 def quiet() -> None:
@@ -26,56 +32,22 @@ def quiet() -> None:
         logging.getLogger(logger).addFilter(worth_reading)
 
 
-CLOSED = "closed unexpectedly"
-"""The native library says this of each data channel when a room ends, at ERROR."""
-CHANNELS = 3
-"""Data channels of a room."""
-HELD_FOR = 3.0
-"""Seconds for such a record to be explained: it comes before we learn that the room has ended."""
+@cache
+def keep_native_log() -> bool:
+    """Have the SDK's native library keep its log to itself. Return False if it goes on passing it to Python.
 
-
-class ClosingErrors(logging.Filter):
-    """Holds the records of closed data channels back, and lets go of those that no room's end explains.
-
-    They don't name their room, so each room that ends explains as many as it has channels.
+    The SDK asks for each of its log records, of every level, and drops nearly all in Python: thousands while a room is
+    joined, which every thread of ours waits for (livekit 1.1.21; docs/livekit.md). What goes wrong is raised or told as
+    an event all the same. With RUST_LOG the library writes to stderr itself, and with DEBUG everything stays as it is.
     """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._lock = threading.Lock()
-        self._ends: deque[float] = deque()
-        """An instant for each record that the end of a room explains."""
-        self._unexplained: set[int] = set()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Return False for a record that is held back."""
-        if CLOSED not in record.getMessage():
-            return True
-        with self._lock:
-            if id(record) in self._unexplained:
-                self._unexplained.discard(id(record))
-                return True
-            if self._explained():
-                return False
-        timer = threading.Timer(HELD_FOR, self._decide, (record,))
-        timer.daemon = True
-        timer.start()
+    if os.environ.get(DEBUG, "").strip().lower() in ("true", "1"):
         return False
-
-    def room_ended(self) -> None:
-        """Take in that a room has ended."""
-        with self._lock:
-            self._ends.extend([time.monotonic()] * CHANNELS)
-
-    def _decide(self, record: logging.LogRecord) -> None:
-        with self._lock:
-            if self._explained():
-                return
-            self._unexplained.add(id(record))
-        logging.getLogger(record.name).handle(record)
-
-    def _explained(self) -> bool:
-        """Use up one explanation. Return False if there is none."""
-        while self._ends and time.monotonic() - self._ends[0] > 2 * HELD_FOR:
-            self._ends.popleft()
-        return bool(self._ends) and self._ends.popleft() > 0
+    # Else it would write its errors, such as three for each room that ends.
+    os.environ.setdefault("RUST_LOG", "off")
+    library = _ffi_client.FfiClient.instance._ffi_lib  # noqa: SLF001 - the SDK has no setting for this
+    if library.livekit_ffi_initialize.argtypes != _INITIALIZE:
+        return False
+    # Nothing but these four is replaced by doing it again.
+    told = (_ffi_client.ffi_event_callback, False, b"python", __version__.encode("ascii"))
+    library.livekit_ffi_initialize(*told)
+    return True

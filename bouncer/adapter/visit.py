@@ -8,6 +8,7 @@ import aiohttp
 from livekit import api, rtc
 from livekit.protocol.rtc import SignalResponse
 
+from bouncer.adapter.sdklogs import keep_native_log
 from bouncer.configuration.settings import Credentials
 from bouncer.ports import ApiError, Trouble
 
@@ -48,6 +49,7 @@ async def agent(
     grants = api.VideoGrants(room_join=True, room=room, can_publish=False, can_publish_data=False)
     token = api.AccessToken(credentials.api_key, credentials.api_secret).with_identity(identity).with_kind("agent")
     visitor = Visitor(identity)
+    keep_native_log()
     connection = rtc.Room()
     connection.on("disconnected", visitor.disconnected)
     jwt = token.with_grants(grants).with_attributes(dict(attributes)).to_jwt()

@@ -32,7 +32,7 @@ from bouncer.adapter.health import Health
 from bouncer.adapter.orphans import Orphans
 from bouncer.adapter.replacements import Replacements
 from bouncer.adapter.room import LiveKitRoom
-from bouncer.adapter.sdklogs import ClosingErrors, quiet
+from bouncer.adapter.sdklogs import keep_native_log, quiet
 from bouncer.adapter.speech import detector, import_plugin
 from bouncer.adapter.start import obstacle
 from bouncer.configuration.settings import Credentials, Settings
@@ -86,8 +86,6 @@ class BouncerServer(AgentServer):
         self._endings = Endings(lambda: self._proc_pool.processes)
         self._watching: asyncio.Task[None] | None = None
         self._health = Health()
-        self._closing = ClosingErrors()
-        logging.getLogger("livekit").addFilter(self._closing)
         self._known_to_server = False
         self.on("worker_registered", self._registered)
         self._settings = settings
@@ -136,7 +134,6 @@ class BouncerServer(AgentServer):
             drain=self._drain,
             health=self._health,
             request_successor=self.request_successor,
-            ended=self._closing.room_ended,
         )
 
     def answers(self, ctx: JobContext, watch: Watch, recent: Recent) -> Answers:
@@ -314,9 +311,9 @@ def agent_server(settings: Settings) -> BouncerServer:
     # The framework watches each loop from a thread of its own, using sys._current_frames(). Two of these threads, one
     # of which collects garbage meanwhile, wait for each other for ever, and all rooms with them (CPython 3.11.7).
     os.environ.setdefault("LIVEKIT_AGENTS_LOOP_BLOCK_WARN_MS", "0")
+    keep_native_log()
     # FfiClient makes its singleton without a lock: two jobs that start together would make two, and hang.
     _ = FfiClient.instance
-
     quiet()
 
     address = {"port": settings.port, "host": settings.host, "prometheus_port": settings.metrics_port}

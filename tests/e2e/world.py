@@ -18,6 +18,7 @@ from typing import Any, Literal, Self, TypeVar
 from livekit import api, rtc
 from livekit.api.access_token import Claims
 
+from bouncer.adapter.sdklogs import keep_native_log
 from devserver import Server
 
 Kind = Literal["standard", "egress", "ingress", "sip", "agent"]
@@ -76,6 +77,7 @@ class Member:
 
     async def join(self) -> None:
         """Connect as a new participant."""
+        keep_native_log()
         self.room = rtc.Room()
         self.reason = None
         self._out = asyncio.Event()
