@@ -50,9 +50,9 @@ def spread(chance: float) -> float:
     return 0.8 + 0.4 * chance
 
 
-IN_VAIN = Backoff(0.1, 5.0)
-"""Pauses after a list that was read for an eviction and called it off. An agent or a guest that makes one due again and
-again caused 1,851 lists a minute."""
+IN_VAIN = Backoff(0.02, 5.0)
+"""Pauses after a list that was read for an eviction and called it off. The first is short: a list may lack someone who
+has just been announced. An agent or a guest that makes one due again and again caused 1,851 lists a minute."""
 
 
 @dataclass(slots=True)

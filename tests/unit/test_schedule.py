@@ -66,15 +66,15 @@ def test_a_worker_out_of_calls_postpones_a_list_for_so_long_at_most() -> None:
 def test_lists_in_vain_come_ever_less_often() -> None:
     """They are read for an eviction, and call it off. One that leads to an eviction ends that."""
     listing, waits = Listing(answered_at=0), []
-    for _ in range(8):
+    for _ in range(10):
         listing.led_to(100, 0.5, something=False)
         waits.append(round(listing.not_before - 100, 3))
-    assert waits == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5, 5]
+    assert waits == [0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5, 5]
 
     listing.led_to(200, 0.5, something=True)
     listing.led_to(300, 0.5, something=False)
 
-    assert listing.not_before == pytest.approx(300.1)
+    assert listing.not_before == pytest.approx(300.02)
 
 
 @pytest.mark.parametrize(("now", "silent"), [(130, False), (131, True)])
