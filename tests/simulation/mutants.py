@@ -97,7 +97,7 @@ MUTANTS = (
         "None",
         theme="work",
     ),
-    mutant("ignore exempt", "bouncer.decide._held", "guards.exempts(A, B)", "False"),
+    mutant("ignore exempt", "bouncer.decide._held", "exempt[A]", "''"),
     mutant(
         "evict all duplicates",
         "policies.duplicates",
@@ -289,8 +289,8 @@ MUTANTS = (
     mutant(
         "every date is 1.5 s late",
         "bouncer.decide._findings",
-        "Verdict(A, due, B, C)",
-        "Verdict(A, due + 1.5, B, C)",
+        "max(verdict.due, A)",
+        "max(verdict.due, A) + 1.5",
     ),
     mutant(
         "send a bouncer away by the timer of an earlier one",
@@ -533,8 +533,8 @@ MUTANTS = (
     mutant(
         "judge a job by the stay of the one before",
         "bouncer.decide._findings",
-        "max(due, who.stay_known_at)",
-        "due",
+        "max(verdict.due, who.stay_known_at)",
+        "verdict.due",
         seen_by="test_nothing_is_due_before_it_is_known_whose_stay_goes_on",
     ),
     mutant(
