@@ -53,7 +53,7 @@ ifdef ARGS
 else
 	$(RUN) -m pytest $(SIDE_BY_SIDE) 3 $(CORE) --cov
 	$(RUN) -m coverage report --include='$(HEART)' --fail-under=$(REACHED)
-	$(RUN) -m pytest $(SIDE_BY_SIDE) 4 -m "not realtime" $(addprefix --ignore=,$(CORE))
+	$(RUN) -m pytest $(SIDE_BY_SIDE) 6 -m "not realtime" $(addprefix --ignore=,$(CORE))
 endif
 	$(RUN) -m pytest --numprocesses 3 -m realtime $(ARGS) || [ $$? -eq $(NONE_CHOSEN) ]
 
