@@ -219,6 +219,7 @@ class Decision:
 
 
 NOTHING_DONE = Ledger()
+"""The history of a room in which nothing has been done yet."""
 
 
 def decide(room: Room, rules: Sequence[Rule], guards: Guards, now: Instant, ledger: Ledger = NOTHING_DONE) -> Decision:

@@ -18,9 +18,6 @@ NOISE = {
 DEBUG = "LIVEKIT_RTC_DEBUG"
 """The SDK's own variable: "true" or "1" asks for all that its native library logs."""
 
-_INITIALIZE = [_ffi_client.ffi_cb_fnc, ctypes.c_bool, ctypes.c_char_p, ctypes.c_char_p]
-"""What the library is initialized with: what takes its events, whether that takes its log too, the SDK, its version."""
-
 
 def quiet() -> None:
     """Have these records dropped."""
@@ -38,16 +35,21 @@ def keep_native_log() -> bool:
 
     The SDK asks for each of its log records, of every level, and drops nearly all in Python: thousands while a room is
     joined, which every thread of ours waits for (livekit 1.1.21; docs/livekit.md). What goes wrong is raised or told as
-    an event all the same. With RUST_LOG the library writes to stderr itself, and with DEBUG everything stays as it is.
+    an event all the same. With RUST_LOG the library writes to stderr itself, and with DEBUG everything stays as it is,
+    as it does with another SDK, whose library is initialized in another way.
     """
     if os.environ.get(DEBUG, "").strip().lower() in ("true", "1"):
         return False
     # Else it would write its errors, such as three for each room that ends.
     os.environ.setdefault("RUST_LOG", "off")
-    library = _ffi_client.FfiClient.instance._ffi_lib  # noqa: SLF001 - the SDK has no setting for this
-    if library.livekit_ffi_initialize.argtypes != _INITIALIZE:
+    try:
+        initialize = _ffi_client.FfiClient.instance._ffi_lib.livekit_ffi_initialize  # noqa: SLF001 - it has no setting
+        callback, takes_log = _ffi_client.ffi_event_callback, False
+        expected = [_ffi_client.ffi_cb_fnc, ctypes.c_bool, ctypes.c_char_p, ctypes.c_char_p]
+    except AttributeError:
         return False
-    # Nothing but these four is replaced by doing it again.
-    told = (_ffi_client.ffi_event_callback, False, b"python", __version__.encode("ascii"))
-    library.livekit_ffi_initialize(*told)
+    if initialize.argtypes != expected:
+        return False
+    # Nothing but these four is replaced by doing it again: our callback, its part, the SDK and its version.
+    initialize(callback, takes_log, b"python", __version__.encode("ascii"))
     return True
