@@ -74,7 +74,8 @@ async def _voice(seconds: float) -> AsyncIterator[rtc.AudioFrame]:
 
 
 def _say(message: str, **facts: str) -> None:
-    print(json.dumps({"message": message, **facts}), flush=True)
+    # In one piece: what another thread logs must not get between it and the end of the line.
+    print(json.dumps({"message": message, **facts}) + "\n", end="", flush=True)
 
 
 def _identity(ctx: JobContext) -> str:
