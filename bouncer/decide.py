@@ -236,10 +236,8 @@ def decide(room: Room, rules: Sequence[Rule], guards: Guards, now: Instant, ledg
         owing = {f.participant.sid: f for f in owed if f.rule.id == rule.id}
         if isinstance(judged, Fault):
             faults.append(judged)
-        elif owing:
-            findings += [f for f in judged if f.participant.sid not in owing]
         else:
-            findings += judged
+            findings += [f for f in judged if f.participant.sid not in owing]
         findings += owing.values()
     # Those of one age and one due date stay in the order of the rules.
     findings.sort(key=lambda f: (f.verdict.due, f.verdict.participant.age))
@@ -256,7 +254,7 @@ def decide(room: Room, rules: Sequence[Rule], guards: Guards, now: Instant, ledg
     for f in due:
         if by := _held(f, exempt, last):
             held.append(Hold(f, by, exempt[f.participant.sid]))
-        elif not ledger.handled or f.key not in ledger.handled:
+        elif f.key not in ledger.handled:
             free.append(f)
     if guards.dispatched_only:
         ahead += [guards.dispatch_known_at(f.participant) for f in due]
@@ -431,10 +429,11 @@ def _avatars_of(
         Finding(
             Verdict(avatar, principal.verdict.due, "is the avatar of an evicted agent"), principal.rule, follows=True
         )
-        for avatar in room.agents_and_avatars
+        for avatar in room.avatars
         if (principal := principals.get(avatar.on_behalf_of))
         and avatar.sid not in leaving
         and (avatar.sid, principal.rule.id) not in ledger.handled
+        and avatar.sid in room.evictable
         and not avatar.contested
         and not exempt[avatar.sid]
         and ledger.retry_at.get(avatar.sid, now) <= now
