@@ -5,6 +5,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from devserver import Server
@@ -36,9 +37,14 @@ def environment(server: Server | None = None, **more: str) -> dict[str, str]:
 
 async def run(server: Server | None, *arguments: str, text: str = "", **more: str) -> Ran:
     """Run `bouncer` with this on its standard input, until it ends."""
+    return await module("bouncer", *arguments, env=environment(server, **more), text=text)
+
+
+async def module(name: str, *arguments: str, env: Mapping[str, str], text: str = "") -> Ran:
+    """Run a module of Python with this on its standard input, until it ends."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bouncer", *arguments),
-        env=environment(server, **more),
+        *(sys.executable, "-m", name, *arguments),
+        env=env,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

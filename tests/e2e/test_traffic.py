@@ -1,12 +1,9 @@
 """What participants do, as the engine is told of it, on a real server: who does what, and on which channel."""
 
 import asyncio
-import os
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 from livekit import api, rtc
@@ -16,10 +13,10 @@ from bouncer.adapter.records import listed
 from bouncer.adapter.traffic import Traffic
 from bouncer.events import Channel, Event, Joined, Left, Medium, Publication, Published, Signal, Transcribed
 from devserver import Server
+from tests.e2e import command
 from tests.e2e.listener import encrypting
 from tests.e2e.world import Member, World
 
-ROOT = Path(__file__).parents[2]
 Do = Callable[[Member], Awaitable[object]]
 ON_ITS_WAY = 1000
 """Milliseconds for which a packet may be on its way to the server, on a busy machine."""
@@ -253,19 +250,15 @@ async def test_what_the_native_library_logs(
     server: Server, environment: Mapping[str, str], *, passes: bool, writes: bool
 ) -> None:
     """Nothing of it reaches Python unless someone asks for it: passing it on took most of a quiet room's CPU."""
-    inherited = {name: value for name, value in os.environ.items() if name not in ("RUST_LOG", "LIVEKIT_RTC_DEBUG")}
-    command = (sys.executable, "-m", "tests.e2e.refused", server.url)
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(
-        *command, cwd=ROOT, env=inherited | dict(environment), stdout=pipe, stderr=pipe
-    )
-    told, logged = (part.decode() for part in await process.communicate())
+    env = command.environment()
+    env.pop("RUST_LOG", None)  # which this process has set for itself
+    ran = await command.module("tests.e2e.refused", server.url, env=env | dict(environment))
 
-    assert told.splitlines()[0] == ("passed on" if passes else "kept")
-    assert "401 Unauthorized" in told, "what went wrong is raised all the same"
-    assert ("python: livekit" in logged) is passes
-    assert ("WARN  livekit" in logged) is writes
-    assert passes or writes or not logged
+    assert ran.out.splitlines()[0] == ("passed on" if passes else "kept")
+    assert "401 Unauthorized" in ran.out, "what went wrong is raised all the same"
+    assert ("python: livekit" in ran.err) is passes
+    assert ("WARN  livekit" in ran.err) is writes
+    assert passes or writes or not ran.err
 
 
 async def test_what_an_agent_has_published(lobby: World) -> None:
