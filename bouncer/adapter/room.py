@@ -109,40 +109,49 @@ class LiveKitRoom:
         if before is None or not before.outlives(metadata):
             patrol.configure(metadata)
 
-        def to_carry() -> str:
-            """Return what a successor is dispatched with."""
-            job, watch = self._ctx.job, patrol.watch
-            return carry(job.metadata, watch.metadata, self._room.metadata or "") if watch.config else job.metadata
-
-        async def hand_over() -> None:
-            await self._drain.begun()
-            self.calls.metadata = to_carry()
-            try:
-                async with asyncio.timeout(HANDED_WITHIN):
-                    await patrol.hand_over()
-            except TimeoutError:
-                facts = {**self._personal, "within": HANDED_WITHIN, "next": "the next worker to start finds the room"}
-                logger.warning(LogEvent.HANDED_TO_NO_ONE, extra=facts)
-                patrol.close()
-                self.calls.resigned = True  # in deed if not in word: no successor is to be looked for
-                self._ctx.shutdown("no successor")
-
-        for run in (patrol.run, hand_over, *background):
-            self._run_in_background(run())
-        self._run_in_background(self._look_around(patrol))
+        guarding = self._run_in_background(patrol.run())
+        for work in (self._hand_over(patrol), *(run() for run in background), self._look_around(patrol)):
+            self._run_in_background(work)
 
         async def close() -> None:
-            self._health.leave(self._status)
-            patrol.close()
-            for task in self._background:
-                task.cancel()
-            if self._background and (await asyncio.wait(self._background, timeout=endings.CLOSED_WITHIN))[1]:
-                endings.hangs("background task", self._ctx.job.room.name)
-            if self._line.is_untimely_end(self._loop.time()) and not self.calls.resigned:
-                self._request_successor(self._ctx.job, metadata=to_carry())
+            await self._close(patrol, guarding)
 
         self._health.guard(self._status)
         self._ctx.add_shutdown_callback(close)
+
+    def _to_carry(self, patrol: Patrol) -> str:
+        """Return what a successor is dispatched with."""
+        job, watch = self._ctx.job, patrol.watch
+        return carry(job.metadata, watch.metadata, self._room.metadata or "") if watch.config else job.metadata
+
+    async def _hand_over(self, patrol: Patrol) -> None:
+        """Have another bouncer take the room over once the worker drains."""
+        await self._drain.begun()
+        self.calls.metadata = self._to_carry(patrol)
+        try:
+            async with asyncio.timeout(HANDED_WITHIN):
+                await patrol.hand_over()
+        except TimeoutError:
+            facts = {**self._personal, "within": HANDED_WITHIN, "next": "the next worker to start finds the room"}
+            logger.warning(LogEvent.HANDED_TO_NO_ONE, extra=facts)
+            patrol.close()
+            self.calls.resigned = True  # in deed if not in word: no successor is to be looked for
+            self._ctx.shutdown("no successor")
+
+    async def _close(self, patrol: Patrol, guarding: asyncio.Task[None]) -> None:
+        """End what runs in the background, and request a successor if no one wanted the end."""
+        self._health.leave(self._status)
+        patrol.close()
+        hangs_at = self._loop.time() + endings.CLOSED_WITHIN
+        # It ends by itself, and has something to say until then. If it were cancelled, that would be lost.
+        await asyncio.wait([guarding], timeout=endings.CLOSED_WITHIN)
+        for task in self._background:
+            task.cancel()
+        left = max(0.0, hangs_at - self._loop.time())
+        if self._background and (await asyncio.wait(self._background, timeout=left))[1]:
+            endings.hangs("background task", self._ctx.job.room.name)
+        if self._line.is_untimely_end(self._loop.time()) and not self.calls.resigned:
+            self._request_successor(self._ctx.job, metadata=self._to_carry(patrol))
 
     def _limit_disconnecting(self) -> None:
         """Have the framework wait for the end of the connection no longer than for any other part of a job's end."""
@@ -225,8 +234,9 @@ class LiveKitRoom:
         room.on("reconnected", reconnected)
         room.on("disconnected", disconnected)
 
-    def _run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
+    def _run_in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run it until it is done or the job ends."""
         task = self._loop.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+        return task

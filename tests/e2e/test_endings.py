@@ -1,7 +1,11 @@
-"""A job whose end hangs, in the SDK or in a thread."""
+"""The end of a job: what is said until then, and what hangs in the SDK or in a thread."""
 
+import asyncio
+
+from bouncer.observers import Unguarded
 from devserver import Server, worker
 from tests.e2e.conftest import HERE
+from tests.e2e.inside import guarded_from_inside
 from tests.e2e.test_health import facts
 from tests.e2e.world import World
 
@@ -28,3 +32,27 @@ async def test_a_job_that_never_ends(lobby: World, server: Server) -> None:
 
         running.terminate()
         assert await running.exited() == 0
+
+
+async def test_the_end_is_told_though_calls_are_under_way(lobby: World) -> None:
+    """Ending them takes a moment, and the job doesn't end before."""
+    called, closed = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> None:
+        called.set()
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            await asyncio.sleep(2)
+
+    async with guarded_from_inside(lobby, {}, "guard") as (guard,):
+        guard.before("list_participants", slow)
+        guard.patrol.list_soon()
+        async with asyncio.timeout(60):
+            await called.wait()
+        guard.room.on("disconnected", lambda _: closed.set())
+        await lobby.close()
+        async with asyncio.timeout(60):
+            await closed.wait()
+
+    assert isinstance(guard.recorder.news[-1], Unguarded)
