@@ -242,6 +242,8 @@ class RoomCalls(Calls):
     ) -> None:
         super().__init__(client, ctx.job, budget, answered, called)
         self.resigned = False
+        self.mute_since: Instant | None = None
+        """Since when the server has taken nothing that we say; None if it takes it."""
         self._ctx = ctx
 
     async def say(self, says: Says) -> None:
@@ -255,7 +257,9 @@ class RoomCalls(Calls):
             async with asyncio.timeout(CALL_WITHIN):
                 await me.set_attributes(attributes)
         except Exception as error:  # noqa: BLE001 - as for any call, whatever the SDK makes of a dead line
+            self.mute_since = self._loop.time() if self.mute_since is None else self.mute_since
             raise ApiError(Trouble.UNAVAILABLE, f"{type(error).__name__}: {error}") from None
+        self.mute_since = None
 
     async def resign(self, why: str) -> None:
         """End our own job for the reason given, so that nothing restarts it."""

@@ -76,28 +76,44 @@ class Replacements:
     async def _replace(self, room: LostRoomApi, job: agent.Job, after: float) -> None:
         name = {"lk.pii.room_name": job.room.name}
         await asyncio.sleep(after)
-        logger.warning(LogEvent.SUCCESSOR_REQUESTED, extra=name)
+        said = False
+
+        def requested() -> None:
+            """Say so once. Of a room that was only closed there is nothing to say."""
+            nonlocal said
+            if not said:
+                logger.warning(LogEvent.SUCCESSOR_REQUESTED, extra=name)
+            said = True
 
         def failing(error: ApiError) -> None:
+            requested()
             logger.warning(LogEvent.SUCCESSOR_PENDING, extra={**name, "error": str(error)})
 
         try:
             async with asyncio.timeout(GIVE_UP_AFTER):
                 successor = await replace_lost(
-                    room, job.dispatch_id, turns=self._turns, wait=self._wait, failing=failing, jitter=random.random
+                    room,
+                    job.dispatch_id,
+                    turns=self._turns,
+                    wait=self._wait,
+                    wanted=requested,
+                    failing=failing,
+                    jitter=random.random,
                 )
         except TimeoutError:
+            requested()
             logger.warning(
                 LogEvent.NOT_REPLACED, extra={**name, "why": f"no worker took the room within {GIVE_UP_AFTER:g} s"}
             )
         except asyncio.CancelledError:
+            requested()
             logger.warning(LogEvent.NOT_REPLACED, extra={**name, "why": "the worker ends"})
             raise
         else:
             if successor:
                 logger.info(LogEvent.REPLACED, extra={**name, "lk.pii.participant_identity": successor})
                 await self._take_back_surplus(room, job, name)
-            else:
+            elif said:
                 logger.info(LogEvent.NOT_REPLACED, extra={**name, "why": "the room or the dispatch is gone"})
 
     async def _take_back_surplus(self, room: LostRoomApi, job: agent.Job, name: dict[str, str]) -> None:

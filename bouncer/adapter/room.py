@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, Protocol
 
 from livekit import rtc
@@ -30,9 +31,14 @@ CONNECT_WITHIN = 30.0
 """Seconds for connecting to the room. One that hangs is listed ACTIVE all the same, so it must not go on unnoticed."""
 GATHERING_ONCE = rtc.RtcConfiguration(continual_gathering_policy=rtc.ContinualGatheringPolicy.GATHER_ONCE)
 """How we connect: as long as it gathers candidates, the SDK keeps sockets open on each network interface."""
+MUTE_FOR = 30.0
+"""Seconds after which a connection on which the server takes nothing that we say is dead. Now and then one is, after
+connecting on a busy machine. The SDK doesn't notice, and what the server says doesn't arrive either."""
 HANDED_WITHIN = 55.0
 """Seconds after which a worker that is to end gives up looking for a successor: orchestrators are told to give it a
 minute (docs/how-to/deploys.md), and then kill it."""
+REASON_WITHIN = 1.0
+"""Seconds in which the reason arrives for which the server has ended our job: both are sent at once, on two lines."""
 LOOK_EVERY = 2.0
 """Seconds between two looks at the clocks and at the room's standing."""
 
@@ -85,7 +91,7 @@ class LiveKitRoom:
         Raises: TimeoutError if the connection can't be made; the framework's errors if it is refused.
         """
         self._room_sid = self._ctx.job.room.sid
-        self._limit_disconnecting()
+        self._mind_disconnecting()
         traffic = Traffic(self._room, self.calls.clock, patrol.tell)
         self._follow(patrol, traffic)
         try:
@@ -96,6 +102,7 @@ class LiveKitRoom:
         except TimeoutError:
             self._request_successor(self._ctx.job, never_began=True)
             raise
+        self._line.up(self._loop.time())
         self._connected(patrol, traffic)
         if seen := earlier.read(self._ctx.job.metadata, self._loop.time(), self.calls.clock.instant):
             patrol.tell(seen)
@@ -150,21 +157,37 @@ class LiveKitRoom:
         left = max(0.0, hangs_at - self._loop.time())
         if self._background and (await asyncio.wait(self._background, timeout=left))[1]:
             endings.hangs("background task", self._ctx.job.room.name)
-        if self._line.is_untimely_end(self._loop.time()) and not self.calls.resigned:
+        self._line.ending(self._loop.time())
+        if not self.calls.resigned and self._line.is_untimely_end:
             self._request_successor(self._ctx.job, metadata=self._to_carry(patrol))
 
-    def _limit_disconnecting(self) -> None:
-        """Have the framework wait for the end of the connection no longer than for any other part of a job's end."""
+    def _mind_disconnecting(self) -> None:
+        """Have the framework wait with the end of the connection for its reason, and for no part of a job's end long.
+
+        When our job is to end, this comes first, and whoever has closed the room has also ended the job.
+        """
         disconnect = self._room.disconnect
 
-        async def limited(**options: Any) -> None:
+        async def minded(**options: Any) -> None:
+            self._line.ending(self._loop.time())
             try:
                 async with asyncio.timeout(endings.CLOSED_WITHIN):
+                    if not self.calls.resigned and self._line.is_untimely_end:
+                        await self._reason()
                     await disconnect(**options)
             except TimeoutError:
                 endings.hangs("connection", self._ctx.job.room.name)
 
-        self._room.disconnect = limited  # type: ignore[method-assign]
+        self._room.disconnect = minded  # type: ignore[method-assign]
+
+    async def _reason(self) -> None:
+        """Wait a moment for the server to disconnect us, and to say why."""
+        told = asyncio.Event()
+        self._room.on("disconnected", lambda _: told.set())
+        if self._room.isconnected():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(REASON_WITHIN):
+                    await told.wait()
 
     async def _reconfigure(self, patrol: Patrol) -> None:
         """Take in metadata that changed while we reconnected, unless the server has only forgotten it.
@@ -183,13 +206,25 @@ class LiveKitRoom:
             logger.warning(LogEvent.ROOM_RECREATED, extra={**self._personal, "in_force": "as before"})
 
     async def _look_around(self, patrol: Patrol) -> None:
-        """Note how the room is, and tell the patrol when the machine has slept, which its own clock doesn't show."""
+        """Note how the room is; tell the patrol when the machine has slept, which its own clock doesn't show.
+
+        End the job if its connection is dead.
+        """
         watch = SleepWatch(self._loop.time)
-        while True:
+        while not self._is_mute():
             self._status.standing = patrol.watch.standing
             await asyncio.sleep(LOOK_EVERY)
             if watch.slept():
                 patrol.tell(Stalled(self._loop.time()))
+        logger.warning(LogEvent.CONNECTION_LOST, extra={**self._personal, "mute_for": MUTE_FOR})
+        self._line.lost()
+        patrol.tell(Disconnected(self._loop.time()))
+        self._ctx.shutdown("the connection is dead")
+
+    def _is_mute(self) -> bool:
+        """Return True if the server has taken nothing that we said for too long, though it seems to be connected."""
+        since = self.calls.mute_since
+        return since is not None and not self._line.down and self._loop.time() - since >= MUTE_FOR
 
     def _connected(self, patrol: Patrol, traffic: Traffic) -> None:
         """Start watching, for the first time or again.
@@ -221,7 +256,7 @@ class LiveKitRoom:
 
         def reconnected() -> None:
             logger.info(LogEvent.CONNECTION_RESTORED, extra=self._personal)
-            self._line.restored(now())
+            self._line.up(now())
             self._connected(patrol, traffic)
             self._run_in_background(self._reconfigure(patrol))
 

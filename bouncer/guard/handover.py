@@ -49,12 +49,20 @@ async def hand_over(api: RoomApi, *, configured: bool, failing: Complain, jitter
 
 
 async def replace_lost(
-    api: LostRoomApi, ours: str, *, turns: Turns, wait: Wait, failing: Complain, jitter: Chance
+    api: LostRoomApi,
+    ours: str,
+    *,
+    turns: Turns,
+    wait: Wait,
+    wanted: Callable[[], None],
+    failing: Complain,
+    jitter: Chance,
 ) -> str | None:
     """Have a successor take our place in a room that we have lost. Return its identity; None if none is wanted.
 
     `ours` is our dispatch. If it has gone, someone closed the room, which another dispatch would open again, or sent us
-    away. Tries for ever: each time within `turns`, and with `wait` between them.
+    away. Tries for ever: each time within `turns`, and with `wait` between them. `wanted` is told each time that it is
+    still there, and `failing` what went wrong.
     """
     made = ""
     before: frozenset[str] | None = None
@@ -64,6 +72,7 @@ async def replace_lost(
         listed = await api.list_dispatches()
         if ours not in listed:
             raise _UnwantedError
+        wanted()
         if before is not None:
             # The answer was lost. The dispatch it would have named may be there: another would be one too many.
             made = min(listed - before, default="")

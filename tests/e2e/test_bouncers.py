@@ -247,10 +247,14 @@ async def test_a_bouncer_with_a_rejected_key_lets_the_next_one_act(lobby: World)
         assert younger.recorder.outcomes() == [("B", "removed")]
 
 
-async def test_a_job_that_hangs_is_replaced(lobby: World, server: Server, tmp_path: Path) -> None:
-    """Its participant is there while it hangs and leaves with its job. The next one guards the room."""
-    name, script = f"bouncer-{lobby.room}", HERE / "hanging_bouncer.py"
-    async with worker(script, server, env={"BOUNCER_AGENT_NAME": name}, log_file=tmp_path / "log") as running:
+@pytest.mark.parametrize("fault", ["hangs", "connects twice", "is mute"])
+async def test_a_job_whose_connection_fails_is_replaced(
+    fault: str, lobby: World, server: Server, tmp_path: Path
+) -> None:
+    """Its participant is there all the same, and leaves with its job. The next one guards the room."""
+    name, script = f"bouncer-{lobby.room}", HERE / "faulty_bouncer.py"
+    env = {"BOUNCER_AGENT_NAME": name, "FAULT": fault}
+    async with worker(script, server, env=env, log_file=tmp_path / "log") as running:
         await lobby.create(GRACE_0)
         request = api.CreateAgentDispatchRequest(agent_name=name, room=lobby.room)
         await lobby.api.agent_dispatch.create_dispatch(request)
@@ -260,8 +264,9 @@ async def test_a_job_that_hangs_is_replaced(lobby: World, server: Server, tmp_pa
 
         await lobby.agent("A")
         await lobby.gone(await lobby.agent("B"))
-        await lobby.until(lambda: one_is_left(lobby), "the one that hung is gone")
+        await lobby.until(lambda: one_is_left(lobby), "the one that failed is gone")
         assert await dispatches(lobby, name) == 1
+        assert "orphaned room found" not in {line["message"] for line in running.log}
         await lobby.close()
 
 

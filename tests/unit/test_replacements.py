@@ -136,14 +136,18 @@ async def replaced(room: LostRoom, within: float = 120) -> None:
         ),
     ],
 )
-async def test_what_is_dispatched(room: dict[str, Any], within: float, dispatches: set[str], made: int) -> None:
-    """There are as many bouncers as before. Where none is wanted, nothing but that is asked, and once."""
+async def test_what_is_dispatched(
+    room: dict[str, Any], within: float, dispatches: set[str], made: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """There are as many bouncers as before. Where none is wanted, nothing but that is asked, once, and nothing said."""
+    caplog.set_level(logging.INFO)
     lost = LostRoom(**room)
 
     await replaced(lost, within)
 
     assert (lost.dispatches, lost.made) == (dispatches, made)
     assert made or [name for _, name in lost.calls] == ["list_dispatches"]
+    assert bool(caplog.messages) == bool(made)
 
 
 @virtual

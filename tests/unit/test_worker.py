@@ -18,7 +18,8 @@ Limits = tuple[int, int]
 @pytest.mark.parametrize(
     ("happened", "untimely"),
     [
-        pytest.param([], False, id="the worker ends"),
+        pytest.param(["later"], False, id="the worker ends"),
+        pytest.param([], True, id="the server took a second attempt to connect for our leaving"),
         pytest.param(["lost", "UNKNOWN_REASON"], True, id="the server is away"),
         pytest.param(["lost"], True, id="told to end while it is"),
         pytest.param(["lost", "restored"], True, id="the server took the reconnect for our leaving"),
@@ -34,18 +35,22 @@ Limits = tuple[int, int]
 def test_an_end_that_no_one_wanted(happened: list[str], *, untimely: bool) -> None:
     """Such a job gets a successor, every other one doesn't."""
     line, now = LineHistory(), 100.0
+    line.up(now)
     for event in happened:
         match event:
             case "lost":
                 line.lost()
             case "restored":
-                line.restored(now)
+                line.up(now)
             case "later":
                 now += ENDED_WITHIN
             case _:
                 line.ended(rtc.DisconnectReason.Value(event))
 
-    assert line.is_untimely_end(now) == untimely
+    line.ending(now)
+    line.ending(now + ENDED_WITHIN)
+
+    assert line.is_untimely_end == untimely
 
 
 async def test_every_room_learns_that_the_worker_drains() -> None:
