@@ -19,6 +19,7 @@ from bouncer.adapter.health import Health, RoomStatus
 from bouncer.adapter.line import LineHistory
 from bouncer.adapter.records import joined
 from bouncer.adapter.traffic import Traffic
+from bouncer.adapter.turns import Turns
 from bouncer.configuration.carried import carried, carry
 from bouncer.events import Connected, Disconnected, Stalled
 from bouncer.guard.patrol import Patrol
@@ -62,13 +63,15 @@ class LiveKitRoom:
         calls: RoomCalls,
         *,
         drain: Drain,
+        turns: Turns,
         health: Health,
         request_successor: RequestSuccessor,
     ) -> None:
-        """Make it for a job, from within the job's entrypoint."""
+        """Make it for a job, from within the job's entrypoint; `turns` are those of connecting."""
         self.calls = calls
         self._ctx = ctx
         self._drain = drain
+        self._turns = turns
         self._health = health
         self._status = RoomStatus()
         self._request_successor = request_successor
@@ -95,7 +98,7 @@ class LiveKitRoom:
         traffic = Traffic(self._room, self.calls.clock, patrol.tell)
         self._follow(patrol, traffic)
         try:
-            async with asyncio.timeout(CONNECT_WITHIN):
+            async with self._turns.turn(), asyncio.timeout(CONNECT_WITHIN):
                 # Not with single_peer_connection=False: a track that was once unsubscribed can't be subscribed to again
                 # then, so hearing can't be switched off and on (livekit 1.1.21).
                 await self._ctx.connect(auto_subscribe=AutoSubscribe.SUBSCRIBE_NONE, rtc_config=GATHERING_ONCE)

@@ -35,6 +35,7 @@ from bouncer.adapter.room import LiveKitRoom
 from bouncer.adapter.sdklogs import keep_native_log, quiet
 from bouncer.adapter.speech import detector, import_plugin
 from bouncer.adapter.start import obstacle
+from bouncer.adapter.turns import Turns
 from bouncer.configuration.settings import Credentials, Settings
 from bouncer.guard.watch import Watch
 from bouncer.observers.log_events import LogEvent
@@ -62,6 +63,9 @@ SIGNED_FOR = timedelta(minutes=5)
 REGISTER_TRIES = 66
 """How often a worker tries to reach its server again before it ends: for ten minutes, with 10 s between them. The
 framework's own 16 are two minutes; the rooms that wait for a successor (`GIVE_UP_AFTER`) would end with it."""
+CONNECTING, CONNECTING_WITHIN = 8, 3.0
+"""How many rooms connect at a time, and for how many seconds one of them holds up others. If forty connect at once on
+two busy cores, some take 5 s. Then the SDK connects once more, and the server ends the job."""
 FILES, FILES_PER_ROOM = 300, 100
 """Open files that a worker and each room of it may take. Nearly all of a room's are sockets: 10 to 20 if rooms open one
 by one, 77 each if forty open at once, and 171 each for a moment then (counted). With the usual limit of 1,024, not all
@@ -77,6 +81,7 @@ class BouncerServer(AgentServer):
         self._max_rooms = settings.max_rooms
         self._budget = CallBudget(settings.api_per_minute)
         self._drain = Drain()
+        self._turns = Turns(CONNECTING, CONNECTING_WITHIN)
         self._replacements = Replacements(lambda: not self._connecting)
         self._orphans = Orphans(
             settings.agent_name,
@@ -132,6 +137,7 @@ class BouncerServer(AgentServer):
             ctx,
             calls,
             drain=self._drain,
+            turns=self._turns,
             health=self._health,
             request_successor=self.request_successor,
         )

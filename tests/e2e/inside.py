@@ -15,6 +15,7 @@ from bouncer.adapter.calls import CallBudget, RoomCalls
 from bouncer.adapter.drain import Drain
 from bouncer.adapter.health import Health
 from bouncer.adapter.room import LiveKitRoom
+from bouncer.adapter.turns import Turns
 from bouncer.events import Event, Info, Job
 from bouncer.guard.patrol import Patrol
 from bouncer.guard.watch import FRESH
@@ -120,7 +121,14 @@ class Inside:
         )
         ctx = cast("JobContext", facts)
         self.calls = InsideCalls(world, ctx)
-        self.connection = LiveKitRoom(ctx, self.calls, drain=Drain(), health=Health(), request_successor=_no_successor)
+        self.connection = LiveKitRoom(
+            ctx,
+            self.calls,
+            drain=Drain(),
+            turns=Turns(1, 60.0),
+            health=Health(),
+            request_successor=_no_successor,
+        )
         self.messages = RoomMessages(self.calls.send_data, self.connection.records)
         self.patrol = Deafened(
             tracker=Tracker(), api=self.calls, registry=BUILTIN, observers=(*observers, self.messages, self.recorder)
