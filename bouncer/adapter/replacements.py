@@ -85,6 +85,9 @@ class Replacements:
                 logger.warning(LogEvent.SUCCESSOR_REQUESTED, extra=name)
             said = True
 
+        if not self._is_registered():
+            requested()
+
         def failing(error: ApiError) -> None:
             requested()
             logger.warning(LogEvent.SUCCESSOR_PENDING, extra={**name, "error": str(error)})
