@@ -101,8 +101,8 @@ class RoomScreen(App[None]):
         self._seen: Picture | None = None
         self._received_at = 0.0
         self._note = ""
-        self._told: tuple[str, int] = ("", 0)
-        """Which bouncer's records are shown, and up to which."""
+        self._told: tuple[str, int, int] = ("", 0, 0)
+        """Which bouncer's records are shown, up to which, and within which width."""
         self._columns: dict[str, int] = {}
         """The columns shown, and how wide they are."""
         self._cells: dict[str, tuple[str, ...]] = {}
@@ -124,6 +124,7 @@ class RoomScreen(App[None]):
         """Use the space there is."""
         self._lay_out(event.size)
         self._draw()
+        self.call_after_refresh(self._draw)  # its parts have their new sizes then
 
     def action_why(self) -> None:
         """Explain the participant under the cursor."""
@@ -147,7 +148,6 @@ class RoomScreen(App[None]):
                 self._seen, self._received_at = update, time.time()
                 if update.view["standing"]:
                     self._note = ""
-                self._tell(update.view)
             self._draw()
         self.closed = self._note or "the room has closed"
         self.exit()
@@ -158,13 +158,8 @@ class RoomScreen(App[None]):
         return rfc3339(unix(self._seen.at) + time.time() - self._received_at)
 
     def _lay_out(self, size: Size) -> None:
-        """Make the columns that fit, and say again what was told, within the new width."""
-        log = self.query_one("#told", RichLog)
-        log.set_class(size.height < FLAT, "flat")
-        log.clear()
-        self._told = "", 0
-        if self._seen:
-            self.call_after_refresh(self._tell, self._seen.view)
+        """Make the columns that fit."""
+        self.query_one("#told", RichLog).set_class(size.height < FLAT, "flat")
         self._columns = columns_for(size.width)
         table = self.query_one("#people", DataTable)
         table.clear(columns=True)
@@ -180,6 +175,7 @@ class RoomScreen(App[None]):
         view, now = self._seen.view, self._now()
         self.query_one("#head", Static).update(self._head(view))
         self._draw_people(view, now)
+        self._tell(view)
         if isinstance(self.screen, Why):
             self.screen.show(view, now)
 
@@ -242,10 +238,13 @@ class RoomScreen(App[None]):
         return tuple(cells[column] for column in self._columns)
 
     def _tell(self, view: Mapping[str, Any]) -> None:
-        """Add what the bouncer has told since."""
-        who, last = self._told
-        last = last if who == view["bouncer"] else 0
+        """Add what the bouncer has told since. In a new width all of it is said again: lines are broken once."""
         log = self.query_one("#told", RichLog)
+        who, last, within = self._told
+        if within != log.size.width:
+            log.clear()
+            last = 0
+        last = last if who == view["bouncer"] else 0
         for record in sorted(view.get("recent", ()), key=lambda each: each["n"]):
             if record["n"] > last:
                 when = clock(record["at"], record["at"]).removesuffix(" UTC")
@@ -254,7 +253,7 @@ class RoomScreen(App[None]):
                     expand=True,
                 )
                 last = record["n"]
-        self._told = view["bouncer"], last
+        self._told = view["bouncer"], last, log.size.width
 
 
 def columns_for(width: int) -> dict[str, int]:
