@@ -174,7 +174,7 @@ async def test_orphaned_avatar(world: World) -> None:
 @pytest.mark.usefixtures("assistants")
 async def test_stuck_state(world: World) -> None:
     """An agent stuck in `thinking` leaves. One that alternates with speaking stays, and so does a listener."""
-    await world.open(house(stuck_state={"limits": {"thinking": 5, "initializing": 2}}))
+    await world.open(house(stuck_state={"limits": {"thinking": 12, "initializing": 2}}))
     await world.agent("A", name="x", state="listening")
     stuck = await world.agent("B", name="y", state="thinking")
     never_ready = await world.agent("C", name="z", state="initializing")
@@ -183,7 +183,7 @@ async def test_stuck_state(world: World) -> None:
     await world.gone(stuck)
     await world.gone(never_ready)
 
-    assert (await world.message(event="evicted", identity="B"))["reason"] == "has been thinking for 5 s"
+    assert (await world.message(event="evicted", identity="B"))["reason"] == "has been thinking for 12 s"
     assert (await world.message(event="evicted", identity="C"))["reason"] == "has been initializing for 2 s"
     await world.stays({"A", turns.identity}, seconds=6)
 
