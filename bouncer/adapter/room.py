@@ -18,6 +18,7 @@ from bouncer.adapter.drain import Drain
 from bouncer.adapter.health import Health, RoomStatus
 from bouncer.adapter.line import LineHistory
 from bouncer.adapter.records import joined
+from bouncer.adapter.sdkevents import own_events_only
 from bouncer.adapter.traffic import Traffic
 from bouncer.adapter.turns import Turns
 from bouncer.configuration.carried import carried, carry
@@ -235,6 +236,7 @@ class LiveKitRoom:
         A signal-only reconnect leaves seconds unwatched too (3 s were seen), and our sid doesn't tell it from a full
         one: after a full reconnect the SDK goes on showing the old sid and joined_at (livekit 1.1.21).
         """
+        own_events_only(self._room)
         now, me, clock = self._loop.time(), self._room.local_participant, self.calls.clock
         clock.joined(me.sid, now, joined(me))
         for participant in self._room.remote_participants.values():

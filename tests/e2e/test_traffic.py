@@ -4,12 +4,14 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from livekit import api, rtc
 
 from bouncer.adapter.clock import ServerClock
 from bouncer.adapter.records import listed
+from bouncer.adapter.sdkevents import UNUSED, own_events_only
 from bouncer.adapter.traffic import Traffic
 from bouncer.events import Channel, Event, Joined, Left, Medium, Publication, Published, Signal, Transcribed
 from devserver import Server
@@ -65,6 +67,7 @@ async def watching(world: World) -> AsyncIterator[Watched]:
     watched = Watched(world)
     token = world.token("watcher", kind="agent", grant=True, hidden=True)
     await watched.room.connect(world.server.url, token, rtc.RoomOptions(auto_subscribe=False))
+    own_events_only(watched.room)
     watched.room.on("data_received", watched.heard.append)
 
     async def hears() -> bool:
@@ -315,3 +318,32 @@ async def test_a_flood_of_streams_leaves_nothing_behind(lobby: World) -> None:
         await agent.leave()
 
         await watched.until(lambda event: event == Left(event.at, agent.sid), "that it has left")
+
+
+async def test_a_room_is_woken_by_its_own_events_only(lobby: World) -> None:
+    """The SDK tells every room of the process what happens in any; those of the others don't reach ours."""
+    await lobby.create()
+    async with watching(lobby) as watched:
+        events = watched.room._ffi_queue  # noqa: SLF001 - as own_events_only does
+        put, woken = events.put_nowait, list[tuple[str, int]]()
+
+        def noted(event: Any) -> None:
+            told = event.room_event
+            woken.append((told.WhichOneof("message") or event.WhichOneof("message"), told.room_handle))
+            put(event)
+
+        events.put_nowait = noted
+        agent = await lobby.agent("A", audio=True)
+        await agent.say()
+        await watched.used(agent.sid, Channel.TRACK)
+        await agent.send_data()
+        await watched.used(agent.sid, Channel.DATA)
+
+        assert {handle for _, handle in woken} == {watched.room._ffi_handle.handle}  # type: ignore[union-attr]  # noqa: SLF001
+        assert not UNUSED & {what for what, _ in woken}
+        assert "participant_connected" in {what for what, _ in woken}
+
+
+async def test_a_room_that_is_not_connected_is_left_as_it_is(lobby: World) -> None:  # noqa: ARG001 - the SDK runs
+    """Nor does an SDK that keeps its events in another way stop us."""
+    own_events_only(rtc.Room())
