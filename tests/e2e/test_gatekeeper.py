@@ -3,8 +3,10 @@
 import asyncio
 import io
 import json
+import re
 import secrets
 import statistics
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -463,8 +465,13 @@ async def test_only_webhooks_of_this_server_count(gated: Gated, tmp_path: Path) 
         metrics = await answer(gated, "/metrics")
         fates = {"refused": 5, "too_large": 1, "repeated": 1}
         assert all(f'webhooks_total{{fate="{fate}"}} {count}.0' in metrics for fate, count in fates.items())
-        refusals = [line["why"] for line in gate.log if line["message"] == "webhook refused"]
-        assert len(refusals) == len(set(refusals)) <= len(fates) + 2
+        await gate.line(lambda line: "more than" in line.get("why", ""))
+        refusals = Counter(line["why"] for line in gate.log if line["message"] == "webhook refused")
+        # The server's webhooks of other rooms are good ones too, and after a good one it is said again.
+        taken = re.findall(r'webhooks_total{fate="(?:taken|irrelevant|repeated)"} ([0-9]+)', metrics)
+        others = sum(map(int, taken)) - 2
+        assert 3 <= len(refusals) <= len(fates) + 2
+        assert max(refusals.values()) <= 1 + others
         await gated.client.room.create_room(api.CreateRoomRequest(name=world.room))
         await gate.line(partial(says, "bouncer dispatched", world.room))
         assert not any(line.get("lk.pii.room_name") == "lobby" for line in gate.log)
