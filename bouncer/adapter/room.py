@@ -20,7 +20,7 @@ from bouncer.adapter.line import LineHistory
 from bouncer.adapter.records import joined
 from bouncer.adapter.sdkevents import own_events_only
 from bouncer.adapter.traffic import Traffic
-from bouncer.adapter.turns import Turns
+from bouncer.adapter.turns import RoomTurns
 from bouncer.configuration.carried import carried, carry
 from bouncer.events import Connected, Disconnected, Stalled
 from bouncer.guard.patrol import Patrol
@@ -64,7 +64,7 @@ class LiveKitRoom:
         calls: RoomCalls,
         *,
         drain: Drain,
-        turns: Turns,
+        turns: RoomTurns,
         health: Health,
         request_successor: RequestSuccessor,
     ) -> None:

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from contextlib import asynccontextmanager
 
 
-class Turns:
+class RoomTurns:
     """Lets few rooms do something at a time, in the order in which they come."""
 
     def __init__(self, at_once: int, longest: float) -> None:

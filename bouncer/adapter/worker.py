@@ -35,7 +35,7 @@ from bouncer.adapter.room import LiveKitRoom
 from bouncer.adapter.sdklogs import keep_native_log, quiet
 from bouncer.adapter.speech import detector, import_plugin
 from bouncer.adapter.start import obstacle
-from bouncer.adapter.turns import Turns
+from bouncer.adapter.turns import RoomTurns
 from bouncer.configuration.settings import Credentials, Settings
 from bouncer.guard.watch import Watch
 from bouncer.observers.log_events import LogEvent
@@ -81,7 +81,7 @@ class BouncerServer(AgentServer):
         self._max_rooms = settings.max_rooms
         self._budget = CallBudget(settings.api_per_minute)
         self._drain = Drain()
-        self._turns = Turns(CONNECTING, CONNECTING_WITHIN)
+        self._turns = RoomTurns(CONNECTING, CONNECTING_WITHIN)
         self._replacements = Replacements(lambda: not self._connecting)
         self._orphans = Orphans(
             settings.agent_name,

@@ -15,7 +15,7 @@ from bouncer.adapter.calls import CallBudget, RoomCalls
 from bouncer.adapter.drain import Drain
 from bouncer.adapter.health import Health
 from bouncer.adapter.room import LiveKitRoom
-from bouncer.adapter.turns import Turns
+from bouncer.adapter.turns import RoomTurns
 from bouncer.events import Event, Info, Job
 from bouncer.guard.patrol import Patrol
 from bouncer.guard.watch import FRESH
@@ -125,7 +125,7 @@ class Inside:
             ctx,
             self.calls,
             drain=Drain(),
-            turns=Turns(1, 60.0),
+            turns=RoomTurns(1, 60.0),
             health=Health(),
             request_successor=_no_successor,
         )

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bouncer.adapter.turns import Turns
+from bouncer.adapter.turns import RoomTurns
 
 
 def in_threads(*work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -21,7 +21,7 @@ def in_threads(*work: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 def test_few_have_a_turn_at_a_time() -> None:
     """However many come, and from whichever loop."""
-    turns, having, most = Turns(3, 60.0), 0, 0
+    turns, having, most = RoomTurns(3, 60.0), 0, 0
 
     async def room() -> None:
         nonlocal having, most
@@ -39,7 +39,7 @@ def test_few_have_a_turn_at_a_time() -> None:
 
 async def test_they_come_in_order() -> None:
     """Who comes first has the first turn, and who gives up takes none from the others."""
-    turns, order = Turns(1, 60.0), list[str]()
+    turns, order = RoomTurns(1, 60.0), list[str]()
 
     async def room(name: str) -> None:
         async with turns.turn():
@@ -57,7 +57,7 @@ async def test_they_come_in_order() -> None:
 
 async def test_a_turn_that_comes_as_it_is_given_up_is_passed_on() -> None:
     """The one that waits is told on its own loop, a moment later."""
-    turns = Turns(1, 60.0)
+    turns = RoomTurns(1, 60.0)
     first, second = turns.turn(), asyncio.create_task(turns.turn().__aenter__())
     await first.__aenter__()
     await asyncio.sleep(0)
@@ -71,12 +71,12 @@ async def test_a_turn_that_comes_as_it_is_given_up_is_passed_on() -> None:
 
 async def test_a_long_turn_holds_up_no_one() -> None:
     """It goes on all the same, and its end gives no second turn away."""
-    turns = Turns(1, 0.01)
+    turns = RoomTurns(1, 0.01)
 
     async with asyncio.timeout(60), turns.turn(), turns.turn():
         pass
 
-    held = Turns(1, 0.2)
+    held = RoomTurns(1, 0.2)
     async with asyncio.timeout(60), held.turn():
         pass
     async with held.turn():
