@@ -106,6 +106,7 @@ class LiveKitRoom:
         except TimeoutError:
             self._request_successor(self._ctx.job, never_began=True)
             raise
+        own_events_only(self._room)
         self._line.up(self._loop.time())
         self._connected(patrol, traffic)
         if seen := earlier.read(self._ctx.job.metadata, self._loop.time(), self.calls.clock.instant):
@@ -236,7 +237,6 @@ class LiveKitRoom:
         A signal-only reconnect leaves seconds unwatched too (3 s were seen), and our sid doesn't tell it from a full
         one: after a full reconnect the SDK goes on showing the old sid and joined_at (livekit 1.1.21).
         """
-        own_events_only(self._room)
         now, me, clock = self._loop.time(), self._room.local_participant, self.calls.clock
         clock.joined(me.sid, now, joined(me))
         for participant in self._room.remote_participants.values():
